@@ -1,0 +1,37 @@
+"""JAX: the functions of `hungarian_core` with this backend, and its losses.
+
+Every function converts what it is given to JAX arrays; signatures and documentation are
+those of `hungarian_core`.
+"""
+
+from typing import Any
+
+import hungarian_core as _core
+from hungarian_core import Assignment, bind
+from hungarian_jax._backend import JaxBackend, backend
+
+assign = bind(_core.assign, backend)
+count_invalid = bind(_core.count_invalid, backend)
+linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
+loss = bind(_core.loss, backend)
+compute_euclidean_distance = _core.compute_euclidean_distance
+
+
+class HungarianLoss(_core.HungarianLoss):
+    """`hungarian_core.HungarianLoss` on JAX arrays."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"backend": backend, **kwargs})
+
+
+__all__ = [
+    "Assignment",
+    "HungarianLoss",
+    "JaxBackend",
+    "assign",
+    "backend",
+    "compute_euclidean_distance",
+    "count_invalid",
+    "linear_sum_assignment",
+    "loss",
+]

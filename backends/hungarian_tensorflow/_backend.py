@@ -1,0 +1,89 @@
+"""The TensorFlow backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+from hungarian_core import Backend
+from hungarian_tensorflow import _namespace
+
+
+class TensorFlowBackend(Backend):
+    """TensorFlow, eager, in graphs and in XLA."""
+
+    name = "tensorflow"
+
+    def namespace(self, *arrays: Any) -> Any:
+        return _namespace
+
+    def shape(self, x: tf.Tensor) -> tuple[Any, ...]:
+        if x.shape.is_fully_defined():
+            return tuple(x.shape)
+        if x.shape.rank is None:
+            raise ValueError(f"a tensor of unknown rank came ({x}); set its rank with ensure_shape")
+        dynamic = tf.shape(x, out_type=tf.int64)
+        return tuple(dynamic[k] if s is None else s for k, s in enumerate(x.shape))
+
+    def asarray(self, x: Any, like: tf.Tensor | None = None) -> tf.Tensor:
+        if hasattr(x, "__array__") and not tf.is_tensor(x):
+            x = np.asarray(x)
+        return tf.convert_to_tensor(x)
+
+    def is_traced(self, x: tf.Tensor) -> bool:
+        return not tf.executing_eagerly()
+
+    def on_host(self, x: tf.Tensor) -> bool:
+        if tf.executing_eagerly():
+            return "CPU" in x.device
+        return not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+    def stop_gradient(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.stop_gradient(x)
+
+    def custom_vjp(
+        self, forward: Callable[..., Any], backward: Callable[..., Any]
+    ) -> Callable[..., tf.Tensor]:
+        @tf.custom_gradient
+        def function(*xs: tf.Tensor) -> Any:
+            out, residuals = forward(*xs)
+            return out, lambda g: backward(residuals, g)
+
+        return function
+
+    def while_loop(self, cond: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        def typed(*state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            after = body(state)
+            if not tf.executing_eagerly():  # a graph may lose track of extents that stay fixed
+                for x, y in zip(state, after, strict=True):
+                    y.set_shape(x.shape)
+            return after
+
+        return tuple(tf.while_loop(lambda *state: cond(state), typed, state))
+
+    def host_call(
+        self, function: Callable[..., Any], *arrays: tf.Tensor, like: Any
+    ) -> tuple[tf.Tensor, ...]:
+        def typed(*values: Any) -> tuple[np.ndarray, ...]:
+            results = function(*(np.asarray(x) for x in values))
+            pairs = zip(results, like, strict=True)
+            return tuple(np.asarray(r, dtype.as_numpy_dtype) for r, (_, dtype) in pairs)
+
+        if tf.executing_eagerly():
+            return tuple(tf.convert_to_tensor(r) for r in typed(*(x.numpy() for x in arrays)))
+        results = tf.numpy_function(typed, arrays, [dtype for _, dtype in like], stateful=False)
+        static = [[s if isinstance(s, int) else None for s in shape] for shape, _ in like]
+        return tuple(tf.ensure_shape(r, s) for r, s in zip(results, static, strict=True))
+
+    def all_reduce(self, x: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return x
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+
+backend = TensorFlowBackend()

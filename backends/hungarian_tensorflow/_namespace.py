@@ -1,0 +1,237 @@
+"""The part of the Array API standard (2024.12) that hungarian_core uses, over TensorFlow.
+
+array-api-compat has no TensorFlow. The names down to `where` are those that the core and
+its costs call; the few after them are for costs that users write.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import tensorflow as tf
+
+# Names of the standard shadow builtins here.
+# ruff: noqa: A001
+
+float16, bfloat16, float32, float64 = tf.float16, tf.bfloat16, tf.float32, tf.float64
+int8, int16, int32, int64 = tf.int8, tf.int16, tf.int32, tf.int64
+uint8, bool = tf.uint8, tf.bool
+inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.718281828459045
+newaxis = None
+
+_FLOATS = {"float32": tf.float32, "float64": tf.float64}
+_KINDS = {
+    "bool": lambda d: d.is_bool,
+    "integral": lambda d: d.is_integer,
+    "real floating": lambda d: d.is_floating,
+    "complex floating": lambda d: d.is_complex,
+    "numeric": lambda d: d.is_integer or d.is_floating or d.is_complex,
+}
+
+
+class __array_namespace_info__:  # noqa: N801  (the standard's name)
+    """The inspection functions that the core asks for."""
+
+    def default_dtypes(self, *, device: Any = None) -> dict[str, Any]:
+        return {"real floating": tf.float32, "integral": tf.int32, "indexing": tf.int64}
+
+    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, Any]:
+        return _FLOATS if kind == "real floating" else {**_FLOATS, "bool": tf.bool}
+
+
+class finfo:  # noqa: N801
+    """Limits of a floating dtype."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.bits = dtype.size * 8
+        self.max, self.min = dtype.max, dtype.min
+        self.eps = tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps
+
+
+def isdtype(dtype: Any, kind: Any) -> builtins.bool:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return builtins.any(_KINDS[k](dtype) if isinstance(k, str) else dtype == k for k in kinds)
+
+
+def astype(x: Any, dtype: Any, /, *, copy: builtins.bool = True) -> Any:
+    return tf.cast(x, dtype)
+
+
+def _align(x: Any, y: Any) -> tuple[Any, Any]:
+    """Give a Python scalar the dtype of the other operand."""
+    if not tf.is_tensor(x):
+        x = tf.convert_to_tensor(x, y.dtype)
+    if not tf.is_tensor(y):
+        y = tf.convert_to_tensor(y, x.dtype)
+    return x, y
+
+
+def _count_dtype(x: Any) -> Any:
+    return tf.int64 if x.dtype.is_integer and x.dtype.size < 8 else x.dtype
+
+
+def abs(x: Any, /) -> Any:
+    return tf.abs(x)
+
+
+def all(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_all(tf.cast(x, tf.bool), axis=axis, keepdims=keepdims)
+
+
+def any(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_any(tf.cast(x, tf.bool), axis=axis, keepdims=keepdims)
+
+
+def argmax(x: Any, /, *, axis: Any = None) -> Any:
+    return tf.argmax(x, axis=axis, output_type=tf.int64)
+
+
+def argmin(x: Any, /, *, axis: Any = None) -> Any:
+    return tf.argmin(x, axis=axis, output_type=tf.int64)
+
+
+def argsort(
+    x: Any, /, *, axis: int = -1, descending: builtins.bool = False, stable: builtins.bool = True
+) -> Any:
+    direction = "DESCENDING" if descending else "ASCENDING"
+    return tf.cast(tf.argsort(x, axis=axis, direction=direction, stable=stable), tf.int64)
+
+
+def broadcast_to(x: Any, /, shape: Any) -> Any:
+    return tf.broadcast_to(x, _extents(shape))
+
+
+def concat(arrays: Any, /, *, axis: int = 0) -> Any:
+    return tf.concat(arrays, axis=axis)
+
+
+def cumulative_sum(x: Any, /, *, axis: Any = None) -> Any:
+    return tf.cumsum(tf.cast(x, _count_dtype(x)), axis=0 if axis is None else axis)
+
+
+def isfinite(x: Any, /) -> Any:
+    return tf.math.is_finite(x)
+
+
+def isnan(x: Any, /) -> Any:
+    return tf.math.is_nan(x)
+
+
+def max(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_max(x, axis=axis, keepdims=keepdims)
+
+
+def maximum(x: Any, y: Any, /) -> Any:
+    return tf.maximum(*_align(x, y))
+
+
+def mean(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_mean(x, axis=axis, keepdims=keepdims)
+
+
+def min(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_min(x, axis=axis, keepdims=keepdims)
+
+
+def minimum(x: Any, y: Any, /) -> Any:
+    return tf.minimum(*_align(x, y))
+
+
+def nonzero(x: Any, /) -> tuple[Any, ...]:
+    return tuple(tf.unstack(tf.where(x), num=x.shape.rank, axis=1))
+
+
+def ones_like(x: Any, /, *, dtype: Any = None) -> Any:
+    return tf.ones_like(x, dtype=dtype)
+
+
+def permute_dims(x: Any, /, axes: Any) -> Any:
+    return tf.transpose(x, axes)
+
+
+def _extents(shape: Any) -> Any:
+    """Return a shape of ints and scalar tensors as TensorFlow takes it."""
+    if builtins.all(isinstance(extent, int) for extent in shape):
+        return shape
+    return tf.stack([tf.cast(extent, tf.int64) for extent in shape])
+
+
+def reshape(x: Any, /, shape: Any) -> Any:
+    return tf.reshape(x, _extents(shape))
+
+
+def sqrt(x: Any, /) -> Any:
+    return tf.sqrt(x)
+
+
+def stack(arrays: Any, /, *, axis: int = 0) -> Any:
+    return tf.stack(arrays, axis=axis)
+
+
+def sum(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_sum(tf.cast(x, _count_dtype(x)), axis=axis, keepdims=keepdims)
+
+
+def take(x: Any, indices: Any, /, *, axis: int = 0) -> Any:
+    return tf.gather(x, indices, axis=axis)
+
+
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+    rank = x.shape.rank
+    axis %= rank
+    if builtins.all(extent == 1 for extent in indices.shape[axis + 1 :]):
+        flat = tf.reshape(indices, tf.shape(indices)[: axis + 1])
+        return tf.gather(x, flat, axis=axis, batch_dims=axis)
+    order = [*(k for k in range(rank) if k != axis), axis]
+    x, indices = tf.transpose(x, order), tf.transpose(indices, order)
+    lead = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(indices)[:-1])
+    x = tf.broadcast_to(x, tf.concat([lead, tf.shape(x)[-1:]], 0))
+    indices = tf.broadcast_to(indices, tf.concat([lead, tf.shape(indices)[-1:]], 0))
+    found = tf.gather(x, indices, batch_dims=rank - 1)
+    return tf.transpose(found, [order.index(k) for k in range(rank)])
+
+
+def where(condition: Any, x: Any, y: Any, /) -> Any:
+    return tf.where(condition, *_align(x, y))
+
+
+def zeros_like(x: Any, /, *, dtype: Any = None) -> Any:
+    return tf.zeros_like(x, dtype=dtype)
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+    x = x if min is None else maximum(x, min)
+    return x if max is None else minimum(x, max)
+
+
+def exp(x: Any, /) -> Any:
+    return tf.exp(x)
+
+
+def expand_dims(x: Any, /, *, axis: int = 0) -> Any:
+    return tf.expand_dims(x, axis)
+
+
+def log(x: Any, /) -> Any:
+    return tf.math.log(x)
+
+
+def log1p(x: Any, /) -> Any:
+    return tf.math.log1p(x)
+
+
+def matmul(x: Any, y: Any, /) -> Any:
+    return tf.matmul(x, y)
+
+
+def pow(x: Any, y: Any, /) -> Any:
+    return tf.pow(*_align(x, y))
+
+
+def square(x: Any, /) -> Any:
+    return tf.square(x)
+
+
+def tanh(x: Any, /) -> Any:
+    return tf.tanh(x)

@@ -1,0 +1,60 @@
+"""PyTorch: the losses as modules, and the functions of `hungarian_core` with this backend."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+import hungarian_core as _core
+from hungarian_core import Assignment, bind
+from hungarian_torch._backend import backend
+
+assign = bind(_core.assign, backend)
+count_invalid = bind(_core.count_invalid, backend)
+linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
+loss = bind(_core.loss, backend)
+compute_euclidean_distance = _core.compute_euclidean_distance
+
+
+class MatchedLoss(nn.Module):
+    """`hungarian_core.loss` as a module; keyword arguments are its options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Any:
+        """Return the loss of `y_pred` `(B, m, d)` against `y_true` `(B, n, d)`."""
+        return loss(y_true, y_pred, mask=mask, **self.options)
+
+
+class HungarianLoss(nn.Module):
+    """`hungarian_core.HungarianLoss` as a module, with the same arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.criterion = _core.HungarianLoss(*args, **{"backend": backend, **kwargs})
+        losses = self.criterion.slice_losses_fn or ()
+        self.slice_losses = nn.ModuleList(f for f in losses if isinstance(f, nn.Module))
+
+    def forward(
+        self,
+        y_true: Tensor,
+        y_pred: Tensor,
+        mask: Tensor | None = None,
+        return_assignment: bool = False,
+    ) -> Any:
+        """Return the loss of `y_pred` `(B, m, d)` against `y_true` `(B, n, d)`."""
+        return self.criterion(y_true, y_pred, mask=mask, return_assignment=return_assignment)
+
+
+__all__ = [
+    "Assignment",
+    "HungarianLoss",
+    "MatchedLoss",
+    "assign",
+    "backend",
+    "compute_euclidean_distance",
+    "count_invalid",
+    "linear_sum_assignment",
+    "loss",
+]

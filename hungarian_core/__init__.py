@@ -1,0 +1,30 @@
+"""Optimal matching and set-prediction losses, written once for every array framework."""
+
+from hungarian_core._backend import Backend, Solution
+from hungarian_core._registry import backends, bind, get_backend
+from hungarian_core.assignment import (
+    Assignment,
+    assign,
+    count_invalid,
+    linear_sum_assignment,
+    solve,
+)
+from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Assignment",
+    "Backend",
+    "HungarianLoss",
+    "Solution",
+    "assign",
+    "backends",
+    "bind",
+    "compute_euclidean_distance",
+    "count_invalid",
+    "get_backend",
+    "linear_sum_assignment",
+    "loss",
+    "solve",
+]

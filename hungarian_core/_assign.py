@@ -1,0 +1,305 @@
+"""The batched Hungarian algorithm, written once.
+
+Bidding first (the augmenting row reduction of Jonker & Volgenant 1987), then shortest
+augmenting paths (Crouse 2016, the algorithm of SciPy). Each phase is one loop over
+the whole batch in which every problem advances on its own row: no problem
+waits for a slower one, and none can see another.
+
+The dialect, so that one text runs eagerly and traced: no `if` or `while` on array
+values, no writes in place, no boolean-mask indexing, no shape that depends on data.
+An update is ``where(ids == at, value, x)``: O(m) a step, which a step costs anyway.
+Rows are gathered with `take` from the flattened batch; a one-hot sum over rows
+would cost O(n·m) a step.
+
+Notation: `owner[b, j]` is the row that holds column j, -1 for none; `u[b, i]` and
+`v[b, j]` are the duals, ``u + v <= cost`` with equality on matched pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hungarian_core._backend import Array, Namespace, Solution
+
+INF = float("inf")
+Loop = Callable[..., tuple[Array, ...]]
+
+
+def solve(
+    cost: Array,
+    row_mask: Array | None,
+    col_mask: Array | None,
+    unmatched_cost: Array | None,
+    *,
+    xp: Namespace,
+    loop: Loop,
+    shape: Callable[[Array], tuple[Any, ...]],
+) -> Solution:
+    """Solve `cost[b, n, m]` in O(b·n·m) memory; arguments as in `hungarian_core.solve`.
+
+    The extents n and m are static, or at least 1 when the program runs.
+    """
+    _, n, m = shape(cost)
+    static = isinstance(n, int) and isinstance(m, int)
+    if static and n > m and unmatched_cost is None:
+        # With rows the smaller side, a search ends at the first free column.
+        flipped = solve(
+            xp.permute_dims(cost, (0, 2, 1)), col_mask, row_mask, None,
+            xp=xp, loop=loop, shape=shape,
+        )  # fmt: skip
+        return Solution(flipped.row4col, flipped.col4row, flipped.v, flipped.u, flipped.feasible)
+
+    rows, cols, price = row_mask, col_mask, unmatched_cost
+    if rows is None:
+        rows = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=2)
+    if cols is None:
+        cols = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=1)
+    if row_mask is not None or col_mask is not None:
+        cost = xp.where(rows[:, :, None] & cols[:, None, :], cost, INF)
+    if static and (n == 0 or m == 0):
+        return _without_edges(cost, rows, cols, price, xp=xp)
+
+    index = xp.argmin(cost[:, 0, :], axis=1).dtype
+    rank = xp.cumulative_sum(xp.astype(rows, index), axis=1) - 1
+    level = None
+    if price is None and col_mask is not None:
+        # A problem may have more valid rows than valid columns. Its surplus rows go to
+        # slack columns: as many as make it square, at one cost, so that an optimum matches
+        # every valid column at least cost. Any cost will do; that of the cheapest pair
+        # adds no rounding, and no constant has to stand for "expensive".
+        kept = xp.sum(xp.astype(cols, index), axis=1)
+        surplus = xp.sum(xp.astype(rows, index), axis=1) - kept
+        cheapest = xp.min(cost, axis=(1, 2))
+        level = xp.where((surplus > 0) & (cheapest < INF), cheapest, 0)
+        position = xp.cumulative_sum(xp.ones_like(rank), axis=1) - 1
+        opened = (position < surplus[:, None])[:, None, :] & rows[:, :, None]
+        cost = xp.concat([xp.where(opened, level[:, None, None], INF), cost], axis=2)
+        # Among equals the last rows take the slack, as if the rectangle were transposed.
+        last = (surplus > 0)[:, None] & (rank >= kept[:, None])
+        rank = xp.where(last, rank - 2 * n, rank)
+
+    batch = _Batch(cost, price, n, m if level is None else n + m, xp)
+    owner, v = _bid(batch, _Queue(rows, rank, xp), n, xp=xp, loop=loop)
+    free = rows & ~xp.any(owner[:, None, :] == batch.row_ids[:, :, None], axis=2)
+    owner, v = _search(batch, _Queue(free, rank, xp), owner, v, xp=xp, loop=loop)
+    return _certify(batch, rows, cols, level, owner, v, n, xp=xp)
+
+
+class _Batch:
+    """The problems of a batch, flattened so that each can be asked for its own row."""
+
+    def __init__(self, cost: Array, price: Array | None, n: Any, m: Any, xp: Namespace) -> None:
+        self.cost, self.price, self.n, self.xp = cost, price, n, xp
+        first = cost[:, 0, :]
+        self.index = xp.argmin(first, axis=1).dtype
+        # Derived from the input, so that the device follows.
+        self.lane = xp.cumulative_sum(xp.ones_like(cost[:, 0, 0], dtype=self.index)) - 1
+        self.row_ids = xp.cumulative_sum(xp.ones_like(cost[:1, :, 0], dtype=self.index), axis=1) - 1
+        self.col_ids = xp.cumulative_sum(xp.ones_like(first[:1, :], dtype=self.index), axis=1) - 1
+        self.lines = xp.reshape(cost, (-1, m))
+
+    def line(self, row: Array) -> Array:
+        """Return the costs `[b, m]` of row `row[b]`."""
+        return self.xp.take(self.lines, self.lane * self.n + row, axis=0)
+
+
+def _entry(x: Array, at: Array, xp: Namespace) -> Array:
+    """Return `x[b, at[b]]`."""
+    return xp.take_along_axis(x, at[:, None], axis=1)[:, 0]
+
+
+class _Queue:
+    """The rows of each problem where `waiting[b, n]`, in the order of `rank[b, n]`."""
+
+    def __init__(self, waiting: Array, rank: Array, xp: Namespace) -> None:
+        last = xp.max(rank, axis=1, keepdims=True) + 1
+        self.order = xp.argsort(xp.where(waiting, rank, last), axis=1, stable=True)
+        self.length = xp.sum(xp.astype(waiting, rank.dtype), axis=1)
+        self.xp = xp
+
+    def __getitem__(self, position: Array) -> Array:
+        """Return the row at `position[b]`, -1 past the end."""
+        inside = position < self.length
+        row = _entry(self.order, self.xp.where(inside, position, 0), self.xp)
+        return self.xp.where(inside, row, -1)
+
+
+def _bid(
+    batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop
+) -> tuple[Array, Array]:
+    """Match most rows by bidding; return (owner, v) with every match tight.
+
+    A row takes its best column and lowers the dual of that column by the difference to its
+    second best; the displaced row bids next. Only columns being assigned get a
+    dual below 0, which keeps rectangular problems valid.
+    """
+    v0 = xp.zeros_like(batch.cost[:, 0, :])
+    owner0 = xp.zeros_like(v0, dtype=batch.index) - 1
+    zero = xp.zeros_like(batch.lane)
+
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        tick, v, owner, row, position = state
+        at_work = row >= 0
+        bidder = xp.where(at_work, row, 0)
+        slack = batch.line(bidder) - v
+        best = xp.min(slack, axis=1)
+        j = xp.argmin(slack, axis=1)
+        here = batch.col_ids == j[:, None]
+        second = xp.min(xp.where(here, INF, slack), axis=1)
+        if batch.price is not None:
+            second = xp.minimum(second, _entry(batch.price, bidder, xp))
+        # Without a finite second best there is no finite bid, only a free column to take.
+        bounded = (best < INF) & (second < INF)
+        gain = xp.where(bounded, second, 0) - xp.where(bounded, best, 0)
+        holder = _entry(owner, j, xp)
+        # A tie against an owner, and a row better left unmatched, are for the search.
+        wins = at_work & (best < INF) & ((gain > 0) | ((gain == 0) & (holder < 0)))
+        here = here & wins[:, None]
+        v = xp.where(here, v - gain[:, None], v)
+        owner = xp.where(here, row[:, None], owner)
+        displaced = wins & (holder >= 0)
+        row = xp.where(displaced, holder, queue[position])
+        position = xp.where(displaced, position, position + 1)
+        return tick + 1, v, owner, row, position
+
+    # Near-ties can make two rows outbid each other by an ulp for ever: the steps are bounded.
+    state = xp.sum(zero), v0, owner0, queue[zero], zero + 1
+    state = loop(lambda s: xp.any(s[3] >= 0) & (s[0] < 2 * n), step, state)
+    return state[2], state[1]
+
+
+def _search(
+    batch: _Batch, queue: _Queue, owner: Array, v: Array, *, xp: Namespace, loop: Loop
+) -> tuple[Array, Array]:
+    """Match the rows left over along shortest augmenting paths; return (owner, v).
+
+    Each problem is a machine with two states. Scanning: relax all columns from the
+    row that holds column `here` (from `root` if `here` is -1), at path length
+    `level`, and go on from the nearest column. Walking back (`walk` >= 0): the column
+    `walk` passes to the row that held `via[walk]`, until the root has its column.
+    """
+    none = xp.zeros_like(batch.lane) - 1
+    start = none + 1
+
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        root, position, here, walk, level, v, owner, distance, settled, via, *leaving = state
+        scanning = (root >= 0) & (walk < 0)
+        at_root = here < 0
+        column = xp.where(at_root, 0, here)
+        row = xp.where(at_root, root, _entry(owner, column, xp))
+        row = xp.where(row < 0, 0, row)
+        slack = batch.line(row) - v
+        # The dual of a matched row is its slack at its own column; that of a root is 0.
+        dual = xp.where(scanning & ~at_root, _entry(slack, column, xp), 0)
+        length = slack + (level - dual)[:, None]
+        closer = (length < distance) & ~settled & scanning[:, None]
+        distance = xp.where(closer, length, distance)
+        via = xp.where(closer, here[:, None], via)
+
+        ahead = xp.where(settled, INF, distance)
+        nearest = xp.min(ahead, axis=1)
+        # Of equally near columns a free one ends the search.
+        tied = ahead == nearest[:, None]
+        j = xp.argmax(xp.astype(tied, xp.int8) + xp.astype(tied & (owner < 0), xp.int8), axis=1)
+        reached = scanning & (nearest < INF)
+        found = reached & (_entry(owner, j, xp) < 0)
+        stop = nearest
+        walk = xp.where(found, j, walk)
+        ended = xp.zeros_like(found)
+        if batch.price is not None:
+            # Every row has a private way out at its price, taken only if strictly cheaper.
+            exit_level, exit_from = leaving
+            exit_here = level - dual + _entry(batch.price, row, xp)
+            better = scanning & (exit_here < exit_level)
+            exit_level = xp.where(better, exit_here, exit_level)
+            exit_from = xp.where(better, here, exit_from)
+            leaves = scanning & (exit_level < nearest)
+            reached, found = reached | leaves, (found & ~leaves) | leaves
+            stop = xp.where(leaves, exit_level, nearest)
+            walk = xp.where(leaves, exit_from, walk)
+            ended = leaves & (exit_from < 0)
+        stop = xp.where(found, stop, 0)
+        passed = settled & found[:, None]
+        v = v + xp.where(passed, distance, 0) - xp.where(passed, stop[:, None], 0)
+        onward = reached & ~found
+        settled = settled | ((batch.col_ids == j[:, None]) & onward[:, None])
+
+        walking = (root >= 0) & (walk >= 0)
+        column = xp.where(walking, walk, 0)
+        back = _entry(via, column, xp)
+        heir = xp.where(back < 0, root, _entry(owner, xp.where(back < 0, 0, back), xp))
+        owner = xp.where((batch.col_ids == column[:, None]) & walking[:, None], heir[:, None], owner)
+        ended = ended | (walking & (back < 0))
+        walk = xp.where(walking, back, walk)
+
+        # A row without any way to a free column makes the problem infeasible: it stops.
+        lost = scanning & ~reached
+        root = xp.where(lost, -1, xp.where(ended, queue[position], root))
+        position = xp.where(ended, position + 1, position)
+        here = xp.where(ended, -1, xp.where(onward, j, here))
+        level = xp.where(ended, 0, xp.where(onward, nearest, level))
+        distance = xp.where(ended[:, None], INF, distance)
+        settled = settled & ~ended[:, None]
+        if batch.price is not None:
+            leaving = [xp.where(ended, INF, exit_level), exit_from]
+        return root, position, here, walk, level, v, owner, distance, settled, via, *leaving
+
+    level = xp.zeros_like(v[:, 0])
+    state = (
+        queue[start], start + 1, none, none, level,
+        v, owner, xp.zeros_like(v) + INF, xp.zeros_like(v, dtype=xp.bool), xp.zeros_like(owner) - 1,
+    )  # fmt: skip
+    if batch.price is not None:
+        state = (*state, level + INF, none)
+    state = loop(lambda s: xp.any(s[0] >= 0), step, state)
+    return state[6], state[5]
+
+
+def _certify(
+    batch: _Batch,
+    rows: Array,
+    cols: Array,
+    level: Array | None,
+    owner: Array,
+    v: Array,
+    n: Any,
+    *,
+    xp: Namespace,
+) -> Solution:
+    """Return matching and duals; `u` is the largest that `v` allows, so the duals are feasible."""
+    held = owner[:, None, :] == batch.row_ids[:, :, None]
+    matched = xp.any(held, axis=2)
+    col4row = xp.where(matched, xp.argmax(xp.astype(held, xp.int8), axis=2), -1)
+    u = xp.min(batch.cost - v[:, None, :], axis=2)
+    settled = matched
+    if batch.price is not None:
+        u = xp.minimum(u, batch.price)
+        settled = matched | (batch.price < INF)
+    feasible = xp.all(settled | ~rows, axis=1)
+    if level is not None:
+        # The open slack columns of a problem share one dual. Moved to the rows, it
+        # leaves unmatched rows with the dual 0.
+        opened = xp.any(batch.cost[:, :, :n] < INF, axis=1)
+        shift = xp.max(xp.where(opened, level[:, None] - v[:, :n], -INF), axis=1)
+        shift = xp.where(xp.any(opened, axis=1), shift, 0)
+        u, v = u - shift[:, None], v[:, n:] + shift[:, None]
+        owner = owner[:, n:]
+        col4row = xp.where(col4row >= n, col4row - n, -1)
+    u, v = xp.where(rows, u, 0), xp.where(cols, v, 0)
+    return Solution(col4row, owner, u, v, feasible)
+
+
+def _without_edges(
+    cost: Array, rows: Array, cols: Array, price: Array | None, *, xp: Namespace
+) -> Solution:
+    """Solve problems without rows or without columns: nothing is matched."""
+    index = xp.argsort(xp.astype(rows, xp.int8), axis=1).dtype
+    u, v = xp.sum(cost, axis=2), xp.sum(cost, axis=1)  # zeros: one of the axes is empty
+    feasible = xp.all(xp.ones_like(rows), axis=1)
+    if price is not None:
+        u = xp.where(rows, price, 0)
+        feasible = xp.all(u < INF, axis=1)
+    none4row = xp.zeros_like(rows, dtype=index) - 1
+    none4col = xp.zeros_like(cols, dtype=index) - 1
+    return Solution(none4row, none4col, u, v, feasible)

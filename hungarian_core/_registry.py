@@ -1,0 +1,157 @@
+"""Find the backend of an array: by name, by instance, or by the array's type.
+
+Adapters are entry points of the group ``hungarian_core.backends``. The name of an
+entry point is the root module of its framework's array types, so that resolution
+needs no import and no probing: the type of an array says which one to load.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from hungarian_core._backend import Array, Backend
+from hungarian_core._tracing import untraced
+
+GROUP = "hungarian_core.backends"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_loaded: dict[str, Backend] = {}
+_by_type: dict[type, str | None] = {}
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
+
+
+def backends() -> tuple[str, ...]:
+    """Return the names of the registered backends whose framework is installed.
+
+    Nothing is imported. An alias (a second root module of one framework) is not listed.
+    """
+    names: dict[str, str] = {}
+    for name, entry in sorted(_entry_points().items()):
+        if importlib.util.find_spec(name) is not None:
+            names.setdefault(entry.value, name)
+    return tuple(sorted(names.values()))
+
+
+def _load(name: str) -> None:
+    """Import the adapter `name` into `_loaded`."""
+    if name in _loaded:
+        return
+    entries = _entry_points()
+    if not entries:
+        raise ValueError("no backends are registered; install the project (pip install -e .)")
+    if name not in entries:
+        close = difflib.get_close_matches(name, entries, n=1, cutoff=0.5)
+        close = close or [known for known in entries if known in name]
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"unknown backend {name!r}; installed: {', '.join(backends()) or 'none'}.{hint}"
+        )
+    try:
+        backend = entries[name].load()
+    except ModuleNotFoundError as error:
+        # Only the missing framework is ours to explain; any other import that
+        # fails is a defect elsewhere and must be seen as it is.
+        if error.name != name:
+            raise
+        title = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}.get(name, name)
+        raise ImportError(
+            f'backend {name!r} needs {title}: pip install "hungarian-core[{name}]"',
+            name=error.name,
+        ) from error
+    if not isinstance(backend, Backend):
+        raise TypeError(
+            f"entry point {name!r} of group {GROUP!r} is a {type(backend).__name__}; "
+            "expected an instance of hungarian_core.Backend"
+        )
+    _loaded[name] = backend
+
+
+def _resolve(kind: type) -> None:
+    """Note in `_by_type` which adapter an array type belongs to, by its root module."""
+    if kind not in _by_type:
+        known = _entry_points()
+        roots = (base.__module__.partition(".")[0] for base in kind.__mro__)
+        _by_type[kind] = next((root for root in roots if root in known), None)
+
+
+for _step in (_load, _resolve):
+    untraced(_step)
+
+
+def _named(name: str) -> Backend:
+    _load(name)
+    return _loaded[name]
+
+
+def get_backend(
+    backend: str | Backend | None = None, /, *arrays: Array, **named: Array
+) -> Backend:
+    """Return the backend to compute with.
+
+    Args:
+        backend: A registered name, an instance, or None to go by the arrays' types.
+        *arrays: The arrays of the call. Lists and numbers adapt to the others;
+            if there is nothing else, NumPy takes them.
+        **named: The same, with the names that an error message should use.
+
+    Raises:
+        ValueError: The name is unknown, an array's type is unknown, or the arrays
+            belong to two frameworks.
+        ImportError: The framework of the backend is not installed.
+    """
+    if isinstance(backend, Backend):
+        return backend
+    if isinstance(backend, str):
+        return _named(backend)
+    if backend is not None:
+        raise ValueError(
+            f"backend is a {type(backend).__name__}; expected a name such as 'torch', "
+            "an instance of hungarian_core.Backend, or None"
+        )
+    found: Backend | None = None
+    source = ""
+    for label, x in [*((f"argument {k}", x) for k, x in enumerate(arrays)), *named.items()]:
+        if x is None or isinstance(x, (list, tuple, int, float, complex, Mapping)):
+            continue
+        kind = type(x)
+        _resolve(kind)
+        root = _by_type[kind]
+        if root is None:
+            raise ValueError(_unknown_type(label, kind))
+        candidate = _named(root)
+        if found is None:
+            found, source = candidate, label
+        elif candidate is not found:
+            raise ValueError(
+                f"{source} is a {found.name} array and {label} a {candidate.name} array; "
+                "pass arrays of one framework or choose backend="
+            )
+    return _named("numpy") if found is None else found
+
+
+def _unknown_type(label: str, kind: type) -> str:
+    if not _entry_points():
+        return "no backends are registered; install the project (pip install -e .)"
+    return (
+        f"{label} is a {kind.__module__}.{kind.__qualname__}, which no backend knows; "
+        f"installed: {', '.join(backends())}. Convert it, or choose backend="
+    )
+
+
+def bind(function: F, backend: Backend) -> F:
+    """Return `function` with `backend` in place of None: how an adapter makes its front door."""
+
+    @functools.wraps(function)
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **{"backend": backend, **kwargs})
+
+    return cast(F, bound)

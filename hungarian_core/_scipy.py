@@ -1,0 +1,137 @@
+"""SciPy's solver for a batch of problems in host memory, with the duals it keeps to itself."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+
+
+_installed = importlib.util.find_spec("scipy") is not None
+
+
+def available() -> bool:
+    """Say whether SciPy is installed."""
+    return _installed
+
+
+def solve(
+    cost: Floats,
+    row_mask: Bools | None = None,
+    col_mask: Bools | None = None,
+    unmatched_cost: Floats | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Return the fields of a `Solution` for `cost[..., n, m]`, as NumPy arrays."""
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'solver="scipy" needs SciPy: pip install scipy, or choose solver="core"'
+        ) from error
+    *lead, n, m = cost.shape
+    size = int(np.prod(lead))
+    table = cost.reshape(size, n, m)
+    rows = None if row_mask is None else row_mask.reshape(size, n)
+    cols = None if col_mask is None else col_mask.reshape(size, m)
+    price = None if unmatched_cost is None else unmatched_cost.reshape(size, n)
+
+    col4row = np.full((size, n), -1, np.int64)
+    row4col = np.full((size, m), -1, np.int64)
+    feasible = np.ones(size, np.bool_)
+    for b in range(size):
+        problem = table[b]
+        if rows is not None:
+            problem = problem[rows[b]]
+        if cols is not None:
+            problem = problem[:, cols[b]]
+        width = problem.shape[1]
+        if price is not None:
+            ways_out = np.full((len(problem),) * 2, np.inf)
+            np.fill_diagonal(ways_out, price[b] if rows is None else price[b][rows[b]])
+            problem = np.hstack([problem, ways_out])
+        try:
+            i, j = linear_sum_assignment(problem)
+        except ValueError:  # entries are valid by now, so the problem is infeasible
+            feasible[b] = False
+            continue
+        if price is not None:
+            i, j = i[j < width], j[j < width]
+        if rows is not None:
+            i = np.flatnonzero(rows[b])[i]
+        if cols is not None:
+            j = np.flatnonzero(cols[b])[j]
+        col4row[b, i] = j
+        row4col[b, j] = i
+    u, v = _duals(table, rows, cols, price, col4row, row4col)
+    return (
+        col4row.reshape(*lead, n),
+        row4col.reshape(*lead, m),
+        u.astype(cost.dtype).reshape(*lead, n),
+        v.astype(cost.dtype).reshape(*lead, m),
+        feasible.reshape(lead),
+    )
+
+
+def _duals(
+    table: Floats,
+    rows: Bools | None,
+    cols: Bools | None,
+    price: Floats | None,
+    col4row: np.ndarray,
+    row4col: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recover duals from an optimal matching by shortest paths (Bellman-Ford).
+
+    A matched row i is tight, ``u[i] = c[i, s(i)] - v[s(i)]``, so dual feasibility reads
+    ``v[j] <= c[i, j] - c[i, s(i)] + v[s(i)]``: the largest such v under its upper bounds are
+    distances in a graph without negative cycles, because the matching is optimal.
+    """
+    size, n, m = table.shape
+    valid_rows = np.ones((size, n), np.bool_) if rows is None else rows
+    # Unmatched rows keep the dual of their way out: the price, or 0 where rows are in surplus.
+    way_out = np.zeros((size, n)) if price is None else price.astype(np.float64)
+    if n == 0 or m == 0:
+        return np.where(valid_rows, way_out, 0), np.zeros((size, m))
+    valid_cols = np.ones((size, m), np.bool_) if cols is None else cols
+    matched = col4row >= 0
+    partner = np.where(matched, col4row, 0)
+    if n <= m:  # only matched columns have a dual: n of them are enough
+        columns, home = partner, np.broadcast_to(np.arange(n), (size, n))
+        open_column = matched
+        edges = np.take_along_axis(table, partner[:, None, :], axis=2)
+    else:
+        columns, home = np.broadcast_to(np.arange(m), (size, m)), partner
+        open_column = row4col >= 0
+        edges = table
+    usable = valid_rows[:, :, None] & open_column[:, None, :]
+    edges = np.where(usable, edges, np.inf).astype(np.float64)
+    own = np.take_along_axis(table, partner[:, :, None], axis=2)[:, :, 0].astype(np.float64)
+    own = np.where(matched, own, 0)
+
+    scale = np.max(np.abs(edges), axis=(1, 2), where=np.isfinite(edges), initial=0)
+    surplus = valid_rows.sum(1) > valid_cols.sum(1)
+    u_fixed = np.where(matched | ~valid_rows, 0, way_out)
+    bounds = np.where((valid_rows & ~matched)[:, :, None], edges - u_fixed[:, :, None], np.inf)
+    ceiling = np.zeros(size) if price is not None else np.where(surplus, scale, 0)
+    v = np.minimum(ceiling[:, None], bounds.min(axis=1))
+    steps = np.where(matched[:, :, None], edges - own[:, :, None], np.inf)
+    # Rounding can make a cycle of length 0 look negative by an ulp: smaller gains do not count.
+    tolerance = (4 * np.finfo(np.float64).eps * scale)[:, None]
+    for _ in range(n):
+        shorter = (steps + np.take_along_axis(v, home, axis=1)[:, :, None]).min(axis=1)
+        if not (shorter < v - tolerance).any():
+            break
+        v = np.minimum(v, shorter)
+
+    u = np.where(matched, own - np.take_along_axis(v, home, axis=1), u_fixed)
+    full = np.zeros((size, m))
+    if n <= m:
+        sample, row = np.nonzero(matched)
+        full[sample, col4row[sample, row]] = v[sample, row]
+    else:
+        full = np.where(open_column, v, 0)
+    return u, full

@@ -1,0 +1,26 @@
+"""Tell the tracers of frameworks to leave a function alone, without importing any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def unconverted(function: F) -> F:
+    """Keep TensorFlow's AutoGraph from rewriting `function`, which is traceable as it is.
+
+    AutoGraph calls anything that has this attribute, which it gives to its own output, as is.
+    """
+    function.autograph_info__ = {}  # type: ignore[attr-defined]  # functions take attributes
+    return function
+
+
+def untraced(function: F) -> F:
+    """Run `function` in plain Python while a program is traced, once; its result is a constant.
+
+    The attribute is the one that `torch.compiler.assume_constant_result` sets.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
+    return unconverted(function)

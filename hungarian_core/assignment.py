@@ -1,0 +1,457 @@
+"""The assignment problem: `assign`, its result, and SciPy's `linear_sum_assignment`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+from hungarian_core import _assign, _checks, _scipy
+from hungarian_core._backend import Array, Backend, DType, Namespace, Solution
+from hungarian_core._registry import get_backend
+from hungarian_core._tracing import unconverted
+
+Nan = Literal["raise", "worst", "forbid"]
+Solver = Literal["auto", "core", "scipy"]
+
+_INF, _NAN = float("inf"), float("nan")
+
+
+class Assignment(NamedTuple):
+    """An optimal matching of rows to columns, with the duals that prove it.
+
+    A tuple of arrays of the framework that computed it, hence a pytree.
+
+    Attributes:
+        col4row: `(..., n)` index, the column matched to each row, -1 = unmatched.
+        row4col: `(..., m)` index, the row matched to each column, -1 = unmatched.
+        cost: `(...)`, the total: costs of matched pairs plus, where `unmatched_cost` is
+            given, the price of each valid row left unmatched. NaN where there is no matching.
+        u: `(..., n)`, the row duals.
+        v: `(..., m)`, the column duals; ``u + v <= cost`` on every valid pair
+            (>= with ``maximize=True``), with equality on matched pairs.
+    """
+
+    col4row: Array
+    row4col: Array
+    cost: Array
+    u: Array
+    v: Array
+
+    def mask(self) -> Array:
+        """Return the matching as a boolean array `(..., n, m)`."""
+        backend = get_backend(None, self.col4row)
+        xp = backend.namespace(self.col4row)
+        columns = xp.cumulative_sum(xp.ones_like(self.row4col), axis=-1) - 1
+        return self.col4row[..., :, None] == columns[..., None, :]
+
+    def indices(self) -> tuple[Array, Array]:
+        """Return ``(row_ind, col_ind)`` of one problem as SciPy does: rows sorted.
+
+        Raises:
+            ValueError: This is a batch; its problems may have different numbers of pairs.
+        """
+        backend = get_backend(None, self.col4row)
+        xp = backend.namespace(self.col4row)
+        shape = backend.shape(self.col4row)
+        if len(shape) != 1:
+            raise ValueError(
+                f"indices() is for one problem, and this is a batch of shape {shape[:-1]}; "
+                "use col4row, or mask()"
+            )
+        (row_ind,) = xp.nonzero(self.col4row >= 0)
+        return row_ind, xp.take(self.col4row, row_ind, axis=0)
+
+    def gap(self) -> Array:
+        """Return the duality gap `(...)`, cost - sum(u) - sum(v).
+
+        The duals are feasible, so a gap of 0 (a few ulps of the largest cost per
+        row, in floating point) certifies the optimum. By weak duality no
+        matching can cost less than the sum of the duals. NaN where there is no matching.
+        """
+        backend = get_backend(None, self.cost)
+        xp = backend.namespace(self.cost)
+        return self.cost - (xp.sum(self.u, axis=-1) + xp.sum(self.v, axis=-1))
+
+
+@unconverted
+def assign(
+    cost: Array,
+    *,
+    row_mask: Array | None = None,
+    col_mask: Array | None = None,
+    maximize: bool = False,
+    unmatched_cost: Array | float | None = None,
+    nan: Nan = "raise",
+    solver: Solver = "auto",
+    backend: str | Backend | None = None,
+) -> Assignment:
+    """Match rows to columns one to one at least total cost, exactly, for a whole batch.
+
+    Each problem matches min(n, m) pairs, counting valid rows and columns only. The result is
+    a constant for differentiation. Equal inputs give equal matchings whatever their place
+    in the batch; a constant matrix gives the identity.
+
+    Args:
+        cost: `(..., n, m)`, real. Half precision is solved in float32, integers and
+            booleans in the widest float there is. +inf forbids a pair.
+        row_mask: `(..., n)` bool, True = valid. What invalid entries hold is never read.
+        col_mask: `(..., m)` bool, True = valid.
+        maximize: Match at the greatest total instead; -inf then forbids a pair.
+        unmatched_cost: A row may stay unmatched at this price: a scalar, one value per
+            sample `(...)` or per row `(..., n)`, in the unit and sense of `cost`. With it a
+            matching always exists, except where the price is +inf.
+        nan: What NaN and -inf do. ``"raise"``: an error. ``"worst"``: NaN counts as the
+            worst, -inf as the best finite cost of its matrix. ``"forbid"``: NaN
+            forbids the pair, -inf is an error. `count_invalid` counts them.
+        solver: ``"core"`` is the library's algorithm on the array's device, ``"scipy"``
+            SciPy's on the host. ``"auto"`` takes SciPy for arrays in host memory, if
+            it is installed, else the core. Solvers may differ among equally good matchings.
+        backend: A backend's name or instance, to which other arrays are converted;
+            by default the one of the arrays.
+
+    Returns:
+        An `Assignment`. While tracing, or on an accelerator, nothing can raise: a problem with
+        invalid entries or without a finite matching gets matches of -1 and NaN cost and duals.
+
+    Raises:
+        ValueError: Shapes or dtypes do not fit; for concrete arrays on the host also
+            "matrix contains invalid numeric entries" and "cost matrix is infeasible".
+
+    Reference:
+        Jonker and Volgenant, A shortest augmenting path algorithm for dense and sparse
+        linear assignment problems, Computing 38, 1987. Crouse, On implementing 2D
+        rectangular assignment algorithms, IEEE TAES 52(4), 2016.
+    """
+    _checks.one_of("nan", nan, _checks.NAN_POLICIES)
+    _checks.one_of("solver", solver, _checks.SOLVERS)
+    backend = get_backend(
+        backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
+    )
+    cost = backend.stop_gradient(backend.asarray(cost))
+    xp = backend.namespace(cost)
+    _checks.real("cost", cost, xp)
+    shape = backend.shape(cost)
+    _checks.cost_shape(shape)
+    *batch, n, m = shape
+    size = math.prod(batch)
+
+    dtype = solving_dtype(cost.dtype, xp)
+    table = xp.reshape(xp.astype(cost, dtype, copy=False), (size, n, m))
+    rows = _mask("row_mask", row_mask, (*batch, n), (size, n), cost, backend, xp)
+    cols = _mask("col_mask", col_mask, (*batch, m), (size, m), cost, backend, xp)
+    price = _price(unmatched_cost, shape, size, cost, dtype, backend, xp)
+    if maximize:
+        table, price = -table, None if price is None else -price
+
+    table, invalid = _judge(table, rows, cols, price, nan, _without_entries(shape), xp)
+    may_raise = backend.on_host(cost) and not backend.is_traced(cost)
+    if may_raise:
+        _checks.valid_entries(invalid, tuple(batch), nan, xp)
+    else:
+        table = xp.where(table > -_INF, table, _INF)  # a solver meets no NaN
+    found = solve(table, rows, cols, price, solver=solver, backend=backend)
+    if may_raise:
+        _checks.feasible(found.feasible, tuple(batch), xp)
+    total = _total(table, found, rows, price, (n, m), xp)
+
+    col4row, row4col, u, v = found.col4row, found.row4col, found.u, found.v
+    if maximize:
+        total, u, v = -total, -u, -v
+    if not may_raise:
+        lost = invalid | ~found.feasible
+        col4row = xp.where(lost[:, None], -1, col4row)
+        row4col = xp.where(lost[:, None], -1, row4col)
+        u, v = xp.where(lost[:, None], _NAN, u), xp.where(lost[:, None], _NAN, v)
+        total = xp.where(lost, _NAN, total)
+    return Assignment(
+        xp.reshape(col4row, (*batch, n)),
+        xp.reshape(row4col, (*batch, m)),
+        xp.reshape(total, tuple(batch)),
+        xp.reshape(u, (*batch, n)),
+        xp.reshape(v, (*batch, m)),
+    )
+
+
+def linear_sum_assignment(
+    cost_matrix: Array,
+    maximize: bool = False,
+    *,
+    solver: Solver = "auto",
+    backend: str | Backend | None = None,
+) -> tuple[Array, Array]:
+    """Solve one assignment problem by SciPy's contract, in any framework.
+
+    Args:
+        cost_matrix: `(n, m)`, real; +inf (-inf with `maximize`) forbids a pair.
+        maximize: Match at the greatest total instead.
+        solver: As for `assign`.
+        backend: As for `assign`.
+
+    Returns:
+        ``(row_ind, col_ind)``, each `(min(n, m),)` index, rows sorted. The result's
+        length depends on data, so this cannot be traced: use `assign` there.
+
+    Raises:
+        ValueError: "expected a matrix (2-D array)", "matrix contains invalid numeric
+            entries", or "cost matrix is infeasible".
+
+    Reference:
+        ``scipy.optimize.linear_sum_assignment``.
+    """
+    backend = get_backend(backend, cost_matrix=cost_matrix)
+    cost_matrix = backend.asarray(cost_matrix)
+    shape = backend.shape(cost_matrix)
+    if len(shape) != 2:
+        raise ValueError(
+            f"expected a matrix (2-D array), got shape {shape}; use assign for a batch"
+        )
+    return assign(cost_matrix, maximize=maximize, solver=solver, backend=backend).indices()
+
+
+def count_invalid(
+    cost: Array,
+    *,
+    row_mask: Array | None = None,
+    col_mask: Array | None = None,
+    maximize: bool = False,
+    backend: str | Backend | None = None,
+) -> Array:
+    """Count the entries that `assign` has to treat by its `nan` policy.
+
+    Args:
+        cost: `(..., n, m)`, real.
+        row_mask: `(..., n)` bool, True = valid.
+        col_mask: `(..., m)` bool, True = valid.
+        maximize: Whether +inf rather than -inf is invalid.
+        backend: As for `assign`.
+
+    Returns:
+        `(...)` index: per problem, how many valid entries are NaN or -inf.
+    """
+    backend = get_backend(backend, cost=cost, row_mask=row_mask, col_mask=col_mask)
+    cost = backend.stop_gradient(backend.asarray(cost))
+    xp = backend.namespace(cost)
+    _checks.real("cost", cost, xp)
+    shape = backend.shape(cost)
+    _checks.cost_shape(shape)
+    table = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
+    unsound = ~((-table if maximize else table) > -_INF)
+    if row_mask is not None:
+        row_mask = backend.asarray(row_mask, like=cost)
+        _checks.mask("row_mask", row_mask, shape[:-1], backend, xp)
+        unsound = unsound & row_mask[..., :, None]
+    if col_mask is not None:
+        col_mask = backend.asarray(col_mask, like=cost)
+        _checks.mask("col_mask", col_mask, (*shape[:-2], shape[-1]), backend, xp)
+        unsound = unsound & col_mask[..., None, :]
+    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    return xp.sum(xp.astype(unsound, index), axis=(-2, -1))
+
+
+def solve(
+    cost: Array,
+    row_mask: Array | None = None,
+    col_mask: Array | None = None,
+    unmatched_cost: Array | None = None,
+    *,
+    solver: Solver = "auto",
+    backend: Backend,
+) -> Solution:
+    """Solve `cost[b, n, m]` by a solver's name: what `assign` does between its checks.
+
+    A backend's `solve` hook may call it, with the arrays of its own framework.
+
+    Args:
+        cost: `[b, n, m]`, float32 or float64, no NaN or -inf at valid entries.
+        row_mask: `[b, n]` bool or None.
+        col_mask: `[b, m]` bool or None.
+        unmatched_cost: `[b, n]` in the dtype of `cost`, no NaN or -inf, or None.
+        solver: As for `assign`.
+        backend: The backend of the arrays.
+    """
+    if solver == "auto":
+        solver = "scipy" if backend.on_host(cost) and _scipy.available() else "core"
+    solution = backend.solve(cost, row_mask, col_mask, unmatched_cost, solver=solver)
+    if solution is not None:
+        return solution
+    shape = backend.shape(cost)
+    if solver == "scipy":
+        return _solve_by_scipy(cost, row_mask, col_mask, unmatched_cost, shape, backend)
+    xp = backend.namespace(cost)
+    if all(isinstance(extent, int) for extent in shape[1:]):
+        return _assign.solve(
+            cost, row_mask, col_mask, unmatched_cost,
+            xp=xp, loop=backend.while_loop, shape=backend.shape,
+        )  # fmt: skip
+    return _solve_unknown_extents(cost, row_mask, col_mask, unmatched_cost, backend, xp)
+
+
+def _solve_by_scipy(
+    cost: Array,
+    row_mask: Array | None,
+    col_mask: Array | None,
+    unmatched_cost: Array | None,
+    shape: tuple[Any, ...],
+    backend: Backend,
+) -> Solution:
+    size, n, m = shape
+    given = {"row_mask": row_mask, "col_mask": col_mask, "unmatched_cost": unmatched_cost}
+    options = {name: x for name, x in given.items() if x is not None}
+
+    def on_host(cost: Any, *values: Any) -> tuple[Any, ...]:
+        return _scipy.solve(cost, **dict(zip(options, values, strict=True)))
+
+    info = backend.namespace(cost).__array_namespace_info__()
+    index = info.default_dtypes()["indexing"]
+    like = (
+        ((size, n), index), ((size, m), index),
+        ((size, n), cost.dtype), ((size, m), cost.dtype), ((size,), info.dtypes()["bool"]),
+    )  # fmt: skip
+    return Solution(*backend.host_call(on_host, cost, *options.values(), like=like))
+
+
+def _solve_unknown_extents(
+    cost: Array,
+    row_mask: Array | None,
+    col_mask: Array | None,
+    unmatched_cost: Array | None,
+    backend: Backend,
+    xp: Namespace,
+) -> Solution:
+    """Run the core on extents that may turn out to be 0: append an invalid row and column."""
+    _, n, m = backend.shape(cost)
+    rows = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=2) if row_mask is None else row_mask
+    cols = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=1) if col_mask is None else col_mask
+    one = xp.any(rows, axis=1)[:, None]
+    rows = xp.concat([rows, xp.zeros_like(one)], axis=1)
+    cols = xp.concat([cols, xp.zeros_like(one)], axis=1)
+    cost = xp.concat([cost, xp.zeros_like(xp.sum(cost, axis=1))[:, None, :]], axis=1)
+    cost = xp.concat([cost, xp.zeros_like(xp.sum(cost, axis=2))[:, :, None]], axis=2)
+    if unmatched_cost is not None:
+        blank = xp.zeros_like(xp.sum(unmatched_cost, axis=1))[:, None]
+        unmatched_cost = xp.concat([unmatched_cost, blank], axis=1)
+    found = _assign.solve(
+        cost, rows, cols, unmatched_cost,
+        xp=xp, loop=backend.while_loop, shape=backend.shape,
+    )  # fmt: skip
+    return Solution(
+        found.col4row[:, :n], found.row4col[:, :m], found.u[:, :n], found.v[:, :m], found.feasible
+    )
+
+
+def solving_dtype(dtype: DType, xp: Namespace) -> DType:
+    """Return the dtype to solve costs of `dtype` in: float32, or float64 for wider and integers.
+
+    Integers become float64, which holds them exactly up to 2**53; where a framework
+    has no float64, float32, exact up to 2**24.
+    """
+    if dtype == xp.float32 or dtype == xp.float64:
+        return dtype
+    if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits < 32:
+        return xp.float32
+    floats = xp.__array_namespace_info__().dtypes(kind="real floating")
+    return floats.get("float64", floats["float32"])
+
+
+def _without_entries(shape: tuple[Any, ...]) -> bool:
+    return any(isinstance(extent, int) and extent == 0 for extent in shape[-2:])
+
+
+def _mask(
+    name: str,
+    mask: Array | None,
+    shape: tuple[Any, ...],
+    flat: tuple[Any, ...],
+    cost: Array,
+    backend: Backend,
+    xp: Namespace,
+) -> Array | None:
+    if mask is None:
+        return None
+    mask = backend.asarray(mask, like=cost)
+    _checks.mask(name, mask, shape, backend, xp)
+    return xp.reshape(mask, flat)
+
+
+def _price(
+    price: Array | float | None,
+    shape: tuple[Any, ...],
+    size: Any,
+    like: Array,
+    dtype: DType,
+    backend: Backend,
+    xp: Namespace,
+) -> Array | None:
+    """Return the price of leaving a row unmatched as `[b, n]`."""
+    if price is None:
+        return None
+    price = backend.stop_gradient(backend.asarray(price, like=like))
+    _checks.real("unmatched_cost", price, xp)
+    came = backend.shape(price)
+    _checks.price_shape(came, shape)
+    price = xp.astype(price, dtype)
+    if len(came) == len(shape) - 2:
+        price = price[..., None]
+    return xp.reshape(xp.broadcast_to(price, shape[:-1]), (size, shape[-2]))
+
+
+def _judge(
+    cost: Array,
+    rows: Array | None,
+    cols: Array | None,
+    price: Array | None,
+    nan: Nan,
+    without_entries: bool,
+    xp: Namespace,
+) -> tuple[Array, Array]:
+    """Apply the nan policy; return the costs and which problems stay invalid, `[b]`."""
+    if nan == "forbid":
+        cost = xp.where(xp.isnan(cost), _INF, cost)
+    if nan == "worst" and not without_entries:
+        finite = _valid(xp.isfinite(cost), rows, cols, False)
+        some = xp.any(finite, axis=(1, 2), keepdims=True)
+        best = xp.min(xp.where(finite, cost, _INF), axis=(1, 2), keepdims=True)
+        worst = xp.max(xp.where(finite, cost, -_INF), axis=(1, 2), keepdims=True)
+        repaired = xp.where(xp.isnan(cost), xp.where(some, worst, 0), xp.where(some, best, 0))
+        cost = xp.where(cost > -_INF, cost, repaired)
+    invalid = ~xp.all(_valid(cost > -_INF, rows, cols, True), axis=(1, 2))
+    if price is not None:
+        sound = price > -_INF
+        if rows is not None:
+            sound = sound | ~rows
+        invalid = invalid | ~xp.all(sound, axis=1)
+    return cost, invalid
+
+
+def _valid(flags: Array, rows: Array | None, cols: Array | None, elsewhere: bool) -> Array:
+    """Return flags[b, n, m] at valid entries and `elsewhere` at the others."""
+    for valid in (
+        None if rows is None else rows[:, :, None],
+        None if cols is None else cols[:, None, :],
+    ):
+        if valid is not None:
+            flags = flags | ~valid if elsewhere else flags & valid
+    return flags
+
+
+def _total(
+    cost: Array,
+    found: Solution,
+    rows: Array | None,
+    price: Array | None,
+    extents: tuple[Any, Any],
+    xp: Namespace,
+) -> Array:
+    """Return the cost of the matching and of the rows that paid to stay unmatched, `[b]`."""
+    matched = found.col4row >= 0
+    if all(isinstance(extent, int) and extent > 0 for extent in extents):
+        at = xp.where(matched, found.col4row, 0)[:, :, None]
+        total = xp.sum(xp.where(matched, xp.take_along_axis(cost, at, axis=2)[:, :, 0], 0), axis=1)
+    else:  # an empty side offers no entry to gather
+        columns = xp.cumulative_sum(xp.ones_like(found.row4col), axis=1) - 1
+        pairs = found.col4row[:, :, None] == columns[:, None, :]
+        total = xp.sum(xp.where(pairs, cost, 0), axis=(1, 2))
+    if price is not None:
+        paying = ~matched if rows is None else ~matched & rows
+        total = total + xp.sum(xp.where(paying, price, 0), axis=1)
+    return total

@@ -1,0 +1,56 @@
+"""Pairwise matching costs.
+
+A cost is a function ``cost(xp, a, b)`` of two arrays of feature vectors that broadcast against
+each other; it reduces the last axis. On ``a[B, n, 1, d]`` and ``b[B, 1, m, d]`` it is the
+matrix `[B, n, m]` to match on, and on the matched pairs ``a[B, n, d]`` and ``b[B, n, d]`` their
+loss `[B, n]`: one text for both, so that what is minimised is what is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hungarian_core._backend import Array, Namespace
+
+CostFunction = Callable[[Namespace, Array, Array], Array]
+
+
+def _norm(xp: Namespace, squares: Array) -> Array:
+    """Return sqrt with the gradient 0 at 0, where that of `xp.sqrt` is infinite.
+
+    The second `where` keeps the infinite branch out of the backward pass, which would
+    otherwise multiply it by 0 and give NaN.
+    """
+    positive = squares > 0
+    return xp.where(positive, xp.sqrt(xp.where(positive, squares, 1)), 0)
+
+
+def sqeuclidean(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the squared Euclidean distance, ``sum((a - b)**2)``."""
+    difference = a - b
+    return xp.sum(difference * difference, axis=-1)
+
+
+def euclidean(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the Euclidean distance, exact near 0, where its gradient is 0."""
+    return _norm(xp, sqeuclidean(xp, a, b))
+
+
+def l1(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the Manhattan distance, ``sum(|a - b|)``."""
+    return xp.sum(xp.abs(a - b), axis=-1)
+
+
+def cosine(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return ``1 - cos(a, b)``; a zero vector is at distance 1 of everything, with gradient 0."""
+    norms = _norm(xp, xp.sum(a * a, axis=-1)) * _norm(xp, xp.sum(b * b, axis=-1))
+    positive = norms > 0
+    return 1 - xp.where(positive, xp.sum(a * b, axis=-1) / xp.where(positive, norms, 1), 0)
+
+
+COSTS: dict[str, CostFunction] = {
+    "euclidean": euclidean,
+    "sqeuclidean": sqeuclidean,
+    "l1": l1,
+    "cosine": cosine,
+}

@@ -1,0 +1,1 @@
+"""Losses between sets: match first, then compare the matched pairs."""

@@ -1,0 +1,346 @@
+"""The loss of matched pairs: `loss`, and `HungarianLoss` for outputs made of slices.
+
+Hard matching needs no gradient of its own. The matching is piecewise constant in the
+predictions, so the gradient of the loss is that of its matched pairs: costs are computed
+from inputs without gradient, and the gathered predictions are the only path back.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._registry import get_backend
+from hungarian_core.assignment import Assignment, Nan, Solver, assign, solving_dtype
+from hungarian_core.costs import COSTS, CostFunction, euclidean
+
+Reduction = Literal["mean", "sum", "none", "sample"]
+PairLoss = Callable[[Array, Array], Array]
+
+
+def loss(
+    y_true: Array,
+    y_pred: Array,
+    *,
+    backend: str | Backend | None = None,
+    cost: str | CostFunction = "euclidean",
+    pair_loss: str | CostFunction | None = None,
+    mask: Array | None = None,
+    reduction: Reduction = "mean",
+    nan: Nan = "raise",
+    solver: Solver = "auto",
+    return_assignment: bool = False,
+) -> Array | tuple[Array, Assignment]:
+    """Match predicted objects to true ones at least cost and return the loss of the pairs.
+
+    Args:
+        y_true: `(batch_size, n, num_features)`, the true objects.
+        y_pred: `(batch_size, m, num_features)`, floating; m may differ from n, and min(n, m)
+            pairs are matched per sample.
+        backend: A backend's name or instance, to which other arrays are converted;
+            by default the one of the arrays.
+        cost: What the matching minimises: ``"euclidean"``, ``"sqeuclidean"``, ``"l1"``,
+            ``"cosine"``, or a function ``cost(xp, a, b)`` that reduces the last axis of two
+            arrays broadcast against each other, written with `xp`, the Array API namespace of
+            the framework. It gets `a[B, n, 1, d]` and `b[B, 1, m, d]` in float32 or wider.
+        pair_loss: What is averaged over the matched pairs, in the same form, on
+            `a[B, n, d]` and `b[B, n, d]`; by default the cost itself.
+        mask: `(batch_size, n)` bool, True where `y_true` holds a real object. Other rows are
+            never read: they may hold anything, NaN too.
+        reduction: ``"mean"`` over all matched pairs of the batch (of all workers, where the
+            backend's `all_reduce` spans several), ``"sum"``, ``"none"`` for the loss of each
+            true object `(batch_size, n)`, 0 where it is unmatched, or ``"sample"`` for the
+            mean of each sample's pairs `(batch_size,)`.
+        nan: What NaN and -inf costs do, as for `assign`.
+        solver: As for `assign`.
+        return_assignment: Return ``(loss, assignment)``.
+
+    Returns:
+        The loss in the dtype of `y_pred`, differentiable in both inputs with the matching held
+        constant; the gradient is 0 where a prediction equals its truth. Without any pair
+        the loss is 0, still connected to the graph. Where `assign` could not raise, a
+        sample with NaN costs has the loss NaN and passes no gradient.
+
+    Raises:
+        ValueError: Shapes, dtypes or options do not fit, or `assign` found no matching.
+    """
+    _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
+    matching_cost = _cost_function("cost", cost)
+    measure = matching_cost if pair_loss is None else _cost_function("pair_loss", pair_loss)
+    backend = get_backend(backend, y_true=y_true, y_pred=y_pred, mask=mask)
+    y_true, y_pred, mask, dtype = _inputs(y_true, y_pred, mask, backend)
+    xp = backend.namespace(y_pred)
+
+    a, b = backend.stop_gradient(y_true), backend.stop_gradient(y_pred)
+    pairwise = matching_cost(xp, a[:, :, None, :], b[:, None, :, :])
+    _check_pairwise("cost", pairwise, y_true, y_pred, backend)
+    assignment = assign(pairwise, row_mask=mask, nan=nan, solver=solver, backend=backend)
+
+    truth, prediction, matched = _pairs(y_true, y_pred, assignment, backend, xp)
+    each = measure(xp, truth, prediction)
+    each = _settle(each, matched, assignment, xp)
+    value = xp.astype(_reduce(each, matched, reduction, backend, xp), dtype, copy=False)
+    return (value, assignment) if return_assignment else value
+
+
+class HungarianLoss:
+    """The loss of predictions made of slices: match on one slice, then weigh the losses of all.
+
+    Args:
+        slices: The sizes of the slices of the last axis, such as ``[4, 10]`` for 4 box
+            coordinates and 10 class scores.
+        slice_index_to_compute_assignment: The slice to match on.
+        compute_cost_matrix_fn: ``f(a, b) -> [B, n, m]`` for slices `a[B, n, d]` of the truth and
+            `b[B, m, d]` of the prediction, or the name of a cost of `loss`.
+        slice_losses_fn: One loss per slice, ``f(y_true, y_pred)`` as in Keras, by default the mean
+            squared error. A function whose parameters are named otherwise
+            (`input`/`target`, `logits`/`labels`, ...) gets its arguments by those names, so
+            losses of PyTorch and optax work as they are. It sees the matched pairs as rows
+            `[pairs, d]` and returns one value per pair, one per feature
+            (averaged here) or one for all.
+        slice_weights: One weight per slice, by default 1.
+        slice_sizes: Another name for `slices`.
+        reduction: As for `loss`; the loss is the weighted sum over slices.
+        nan: As for `assign`.
+        solver: As for `assign`.
+        backend: As for `loss`.
+
+    Raises:
+        ValueError: The arguments do not fit each other.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[int] | None = None,
+        slice_index_to_compute_assignment: int = 0,
+        compute_cost_matrix_fn: str | Callable[[Array, Array], Array] = "euclidean",
+        slice_losses_fn: Sequence[PairLoss] | None = None,
+        slice_weights: Sequence[float] | None = None,
+        *,
+        slice_sizes: Sequence[int] | None = None,
+        reduction: Reduction = "mean",
+        nan: Nan = "raise",
+        solver: Solver = "auto",
+        backend: str | Backend | None = None,
+    ) -> None:
+        if slices is not None and slice_sizes is not None:
+            raise ValueError("slices and slice_sizes are two names of one argument; pass one")
+        sizes = slice_sizes if slices is None else slices
+        _checks.slices(sizes, slice_index_to_compute_assignment, slice_losses_fn, slice_weights)
+        _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
+        assert sizes is not None
+        self.slices = [int(size) for size in sizes]
+        self.slice_index_to_compute_assignment = slice_index_to_compute_assignment
+        self.compute_cost_matrix_fn = compute_cost_matrix_fn
+        self.slice_losses_fn = None if slice_losses_fn is None else list(slice_losses_fn)
+        self.slice_weights = [1.0] * len(self.slices) if slice_weights is None else [*slice_weights]
+        self.reduction = reduction
+        self.nan: Nan = nan
+        self.solver: Solver = solver
+        self.backend = backend
+        if isinstance(compute_cost_matrix_fn, str):
+            _cost_function("compute_cost_matrix_fn", compute_cost_matrix_fn)
+        elif not callable(compute_cost_matrix_fn):
+            raise ValueError(
+                f"compute_cost_matrix_fn is {compute_cost_matrix_fn!r}; expected a function "
+                f"f(a, b) -> [B, n, m] or one of {', '.join(map(repr, COSTS))}"
+            )
+
+    def __call__(
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        mask: Array | None = None,
+        return_assignment: bool = False,
+    ) -> Array | tuple[Array, Assignment]:
+        """Return the loss; arguments and result as for `hungarian_core.loss`."""
+        backend = get_backend(self.backend, y_true=y_true, y_pred=y_pred, mask=mask)
+        y_true, y_pred, mask, dtype = _inputs(y_true, y_pred, mask, backend)
+        xp = backend.namespace(y_pred)
+        _checks.features(backend.shape(y_pred)[-1], self.slices)
+
+        ends = [sum(self.slices[: k + 1]) for k in range(len(self.slices))]
+        starts = [end - size for end, size in zip(ends, self.slices, strict=True)]
+        chosen = slice(
+            starts[self.slice_index_to_compute_assignment],
+            ends[self.slice_index_to_compute_assignment],
+        )
+        a = backend.stop_gradient(y_true)[:, :, chosen]
+        b = backend.stop_gradient(y_pred)[:, :, chosen]
+        if isinstance(self.compute_cost_matrix_fn, str):
+            pairwise = COSTS[self.compute_cost_matrix_fn](xp, a[:, :, None, :], b[:, None, :, :])
+        else:
+            pairwise = self.compute_cost_matrix_fn(a, b)
+        _check_pairwise("compute_cost_matrix_fn", pairwise, y_true, y_pred, backend)
+        assignment = assign(
+            pairwise, row_mask=mask, nan=self.nan, solver=self.solver, backend=backend
+        )
+
+        truth, prediction, matched = _pairs(y_true, y_pred, assignment, backend, xp)
+        size, n, m = *backend.shape(truth)[:2], backend.shape(y_pred)[1]
+        all_matched = mask is None and isinstance(n, int) and isinstance(m, int) and n <= m
+        total: Any = 0
+        for k, (start, end, weight) in enumerate(
+            zip(starts, ends, self.slice_weights, strict=True)
+        ):
+            rows_true = xp.reshape(truth[:, :, start:end], (size * n, end - start))
+            rows_pred = xp.reshape(prediction[:, :, start:end], (size * n, end - start))
+            function = None if self.slice_losses_fn is None else self.slice_losses_fn[k]
+            if function is None:
+                difference = rows_true - rows_pred
+                each = difference * difference
+            else:
+                each = _call_in_order(function, rows_true, rows_pred)
+            each = _per_pair(each, k, (size, n), all_matched, backend, xp)
+            total = total + weight * each
+        each = _settle(total, matched, assignment, xp)
+        value = xp.astype(_reduce(each, matched, self.reduction, backend, xp), dtype, copy=False)
+        return (value, assignment) if return_assignment else value
+
+
+def compute_euclidean_distance(a: Array, b: Array) -> Array:
+    """Return the Euclidean distances `[B, n, m]` between `a[B, n, d]` and `b[B, m, d]`.
+
+    Exact near 0, where the gradient is 0.
+    """
+    backend = get_backend(None, a=a, b=b)
+    a, b = backend.asarray(a), backend.asarray(b)
+    return euclidean(backend.namespace(a, b), a[..., :, None, :], b[..., None, :, :])
+
+
+def _cost_function(name: str, cost: str | CostFunction) -> CostFunction:
+    if callable(cost):
+        return cost
+    _checks.one_of(name, cost, (*COSTS, "or a function (xp, a, b)")[: len(COSTS)])
+    return COSTS[cost]
+
+
+def _inputs(
+    y_true: Array, y_pred: Array, mask: Array | None, backend: Backend
+) -> tuple[Array, Array, Array | None, Any]:
+    """Return the checked inputs in the dtype to compute in, and the dtype of the result."""
+    y_pred = backend.asarray(y_pred)
+    y_true = backend.asarray(y_true, like=y_pred)
+    xp = backend.namespace(y_true, y_pred)
+    shape_true, shape_pred = backend.shape(y_true), backend.shape(y_pred)
+    _checks.sets(shape_true, shape_pred)
+    _checks.real("y_true", y_true, xp)
+    _checks.real("y_pred", y_pred, xp)
+    if mask is not None:
+        mask = backend.asarray(mask, like=y_pred)
+        _checks.mask("mask", mask, shape_true[:2], backend, xp)
+    wide = solving_dtype(y_pred.dtype, xp)
+    dtype = y_pred.dtype if xp.isdtype(y_pred.dtype, "real floating") else wide
+    y_true = xp.astype(y_true, wide, copy=False)
+    if mask is not None:
+        # Padding may hold anything. Chosen before any arithmetic, so that no gradient meets it.
+        y_true = xp.where(mask[:, :, None], y_true, 0)
+    return y_true, xp.astype(y_pred, wide, copy=False), mask, dtype
+
+
+def _check_pairwise(
+    name: str, pairwise: Array, y_true: Array, y_pred: Array, backend: Backend
+) -> None:
+    expected = (*backend.shape(y_true)[:2], backend.shape(y_pred)[1])
+    _checks.returned(name, backend.shape(pairwise), expected)
+
+
+def _pairs(
+    y_true: Array, y_pred: Array, assignment: Assignment, backend: Backend, xp: Namespace
+) -> tuple[Array, Array, Array]:
+    """Return truths and their predictions `[B, n, d]`, and which are matched, `[B, n]`.
+
+    An unmatched truth is paired with itself, as a constant: whatever a loss does
+    there, no gradient of it reaches an input.
+    """
+    matched = assignment.col4row >= 0
+    _, n, d = backend.shape(y_true)
+    m = backend.shape(y_pred)[1]
+    y_true = xp.where(matched[:, :, None], y_true, backend.stop_gradient(y_true))
+    if any(isinstance(extent, int) and extent == 0 for extent in (n, m)):
+        # Nothing to gather; the sum of nothing keeps the prediction in the graph.
+        nothing = xp.sum(y_pred, axis=1, keepdims=True) * 0
+        return y_true, backend.stop_gradient(y_true) + nothing, matched
+    if not isinstance(m, int):  # it may turn out to be 0, and a gather needs an entry
+        y_pred = xp.concat([y_pred, xp.zeros_like(xp.sum(y_pred, axis=1, keepdims=True))], axis=1)
+    at = xp.where(matched, assignment.col4row, 0)[:, :, None]
+    gathered = xp.take_along_axis(y_pred, at, axis=1)
+    return y_true, xp.where(matched[:, :, None], gathered, backend.stop_gradient(y_true)), matched
+
+
+def _settle(each: Array, matched: Array, assignment: Assignment, xp: Namespace) -> Array:
+    """Return the losses of pairs, 0 where unmatched and NaN in samples without a matching."""
+    each = xp.where(matched, each, 0)
+    return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), each)
+
+
+def _reduce(
+    each: Array, matched: Array, reduction: str, backend: Backend, xp: Namespace
+) -> Array:
+    if reduction == "none":
+        return each
+    count = xp.astype(matched, each.dtype)
+    if reduction == "sample":
+        pairs = xp.sum(count, axis=1)
+        return xp.sum(each, axis=1) / xp.where(pairs > 0, pairs, 1)
+    total = xp.sum(each)
+    if reduction == "sum":
+        return total
+    # Workers average their gradients, so each divides by the mean count of the workers.
+    pairs = xp.sum(count)
+    reduced = backend.all_reduce(xp.stack([pairs, xp.ones_like(pairs)]))
+    mean = reduced[0] / reduced[1]
+    return total / xp.where(mean > 1, mean, 1)
+
+
+_TRUTH = ("y_true", "target", "targets", "labels", "label")
+_PREDICTION = ("y_pred", "input", "inputs", "predictions", "preds", "prediction", "logits")
+
+
+def _call_in_order(function: PairLoss, truth: Array, prediction: Array) -> Array:
+    """Call a loss by the names of its parameters where they say which is which.
+
+    Keras has (y_true, y_pred), PyTorch (input, target), optax (predictions, targets) and
+    (logits, labels): by position, an asymmetric loss would be silently wrong.
+    """
+    try:
+        # A module of PyTorch takes (*args, **kwargs); its `forward` has the names.
+        names = list(inspect.signature(getattr(function, "forward", function)).parameters)
+    except (TypeError, ValueError):  # builtins have no signature
+        return function(truth, prediction)
+    true_name = next((name for name in names[:2] if name in _TRUTH), None)
+    pred_name = next((name for name in names[:2] if name in _PREDICTION), None)
+    if true_name is not None and pred_name is not None and names.index(true_name) == 1:
+        return function(prediction, truth)
+    return function(truth, prediction)
+
+
+def _per_pair(
+    each: Array,
+    k: int,
+    shape: tuple[Any, Any],
+    all_matched: bool,
+    backend: Backend,
+    xp: Namespace,
+) -> Array:
+    """Bring what a slice loss returned to one value per pair, `[B, n]`."""
+    came = backend.shape(each)
+    if len(came) == 2:
+        each = xp.mean(each, axis=1)
+    elif len(came) == 0:
+        if not all_matched:
+            raise ValueError(
+                f"slice_losses_fn[{k}] returned one value for all pairs, and some of them may be "
+                "unmatched; let it return one value per pair (reduction='none')"
+            )
+        return xp.broadcast_to(each, shape)
+    elif len(came) != 1:
+        raise ValueError(
+            f"slice_losses_fn[{k}] returned shape {came}; expected one value per pair, "
+            "per feature of a pair, or for all"
+        )
+    return xp.reshape(each, shape)
