@@ -90,7 +90,7 @@ class _Batch:
     """The problems of a batch, flattened so that each can be asked for its own row."""
 
     def __init__(self, cost: Array, price: Array | None, n: Any, m: Any, xp: Namespace) -> None:
-        self.cost, self.price, self.n, self.xp = cost, price, n, xp
+        self.cost, self.price, self.n, self.width, self.xp = cost, price, n, m, xp
         first = cost[:, 0, :]
         self.index = xp.argmin(first, axis=1).dtype
         # Derived from the input, so that the device follows.
@@ -125,9 +125,7 @@ class _Queue:
         return self.xp.where(inside, row, -1)
 
 
-def _bid(
-    batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop
-) -> tuple[Array, Array]:
+def _bid(batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop) -> tuple[Array, Array]:
     """Match most rows by bidding; return (owner, v) with every match tight.
 
     A row takes its best column and lowers the dual of that column by the difference to its
@@ -144,7 +142,8 @@ def _bid(
         bidder = xp.where(at_work, row, 0)
         slack = batch.line(bidder) - v
         best = xp.min(slack, axis=1)
-        j = xp.argmin(slack, axis=1)
+        # Faster than argmin where a compiler turns it into a plain minimum.
+        j = xp.min(xp.where(slack == best[:, None], batch.col_ids, batch.width), axis=1)
         here = batch.col_ids == j[:, None]
         second = xp.min(xp.where(here, INF, slack), axis=1)
         if batch.price is not None:
@@ -180,7 +179,7 @@ def _search(
     `walk` passes to the row that held `via[walk]`, until the root has its column.
     """
     none = xp.zeros_like(batch.lane) - 1
-    start = none + 1
+    start, width = none + 1, batch.width
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         root, position, here, walk, level, v, owner, distance, settled, via, *leaving = state
@@ -200,10 +199,11 @@ def _search(
         ahead = xp.where(settled, INF, distance)
         nearest = xp.min(ahead, axis=1)
         # Of equally near columns a free one ends the search.
-        tied = ahead == nearest[:, None]
-        j = xp.argmax(xp.astype(tied, xp.int8) + xp.astype(tied & (owner < 0), xp.int8), axis=1)
+        choice = xp.where(owner < 0, batch.col_ids, batch.col_ids + width)
+        choice = xp.min(xp.where(ahead == nearest[:, None], choice, 2 * width), axis=1)
         reached = scanning & (nearest < INF)
-        found = reached & (_entry(owner, j, xp) < 0)
+        found = reached & (choice < width)
+        j = xp.where(choice < width, choice, choice - width)
         stop = nearest
         walk = xp.where(found, j, walk)
         ended = xp.zeros_like(found)
@@ -229,7 +229,9 @@ def _search(
         column = xp.where(walking, walk, 0)
         back = _entry(via, column, xp)
         heir = xp.where(back < 0, root, _entry(owner, xp.where(back < 0, 0, back), xp))
-        owner = xp.where((batch.col_ids == column[:, None]) & walking[:, None], heir[:, None], owner)
+        owner = xp.where(
+            (batch.col_ids == column[:, None]) & walking[:, None], heir[:, None], owner
+        )
         ended = ended | (walking & (back < 0))
         walk = xp.where(walking, back, walk)
 
@@ -246,7 +248,7 @@ def _search(
         return root, position, here, walk, level, v, owner, distance, settled, via, *leaving
 
     level = xp.zeros_like(v[:, 0])
-    state = (
+    state: tuple[Array, ...] = (
         queue[start], start + 1, none, none, level,
         v, owner, xp.zeros_like(v) + INF, xp.zeros_like(v, dtype=xp.bool), xp.zeros_like(owner) - 1,
     )  # fmt: skip
@@ -269,8 +271,8 @@ def _certify(
 ) -> Solution:
     """Return matching and duals; `u` is the largest that `v` allows, so the duals are feasible."""
     held = owner[:, None, :] == batch.row_ids[:, :, None]
-    matched = xp.any(held, axis=2)
-    col4row = xp.where(matched, xp.argmax(xp.astype(held, xp.int8), axis=2), -1)
+    col4row = xp.max(xp.where(held, batch.col_ids[:, None, :], -1), axis=2)
+    matched = col4row >= 0
     u = xp.min(batch.cost - v[:, None, :], axis=2)
     settled = matched
     if batch.price is not None:

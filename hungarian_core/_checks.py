@@ -21,7 +21,9 @@ def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def real(name: str, x: Array, xp: Namespace) -> None:
     """Check that an array holds real numbers or booleans."""
     if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        raise ValueError(f"{name} has dtype {x.dtype}; expected a real floating, integer or bool dtype")
+        raise ValueError(
+            f"{name} has dtype {x.dtype}; expected a real floating, integer or bool dtype"
+        )
 
 
 def same(extent: Any, other: Any) -> bool:

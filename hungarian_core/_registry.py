@@ -92,9 +92,7 @@ def _named(name: str) -> Backend:
     return _loaded[name]
 
 
-def get_backend(
-    backend: str | Backend | None = None, /, *arrays: Array, **named: Array
-) -> Backend:
+def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named: Array) -> Backend:
     """Return the backend to compute with.
 
     Args:

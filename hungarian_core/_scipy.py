@@ -100,11 +100,11 @@ def _duals(
     matched = col4row >= 0
     partner = np.where(matched, col4row, 0)
     if n <= m:  # only matched columns have a dual: n of them are enough
-        columns, home = partner, np.broadcast_to(np.arange(n), (size, n))
+        home = np.broadcast_to(np.arange(n), (size, n))
         open_column = matched
         edges = np.take_along_axis(table, partner[:, None, :], axis=2)
     else:
-        columns, home = np.broadcast_to(np.arange(m), (size, m)), partner
+        home = partner
         open_column = row4col >= 0
         edges = table
     usable = valid_rows[:, :, None] & open_column[:, None, :]

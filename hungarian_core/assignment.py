@@ -254,7 +254,7 @@ def solve(
     col_mask: Array | None = None,
     unmatched_cost: Array | None = None,
     *,
-    solver: Solver = "auto",
+    solver: str = "auto",
     backend: Backend,
 ) -> Solution:
     """Solve `cost[b, n, m]` by a solver's name: what `assign` does between its checks.
@@ -385,14 +385,14 @@ def _price(
     """Return the price of leaving a row unmatched as `[b, n]`."""
     if price is None:
         return None
-    price = backend.stop_gradient(backend.asarray(price, like=like))
-    _checks.real("unmatched_cost", price, xp)
-    came = backend.shape(price)
+    array: Array = backend.stop_gradient(backend.asarray(price, like=like))
+    _checks.real("unmatched_cost", array, xp)
+    came = backend.shape(array)
     _checks.price_shape(came, shape)
-    price = xp.astype(price, dtype)
+    array = xp.astype(array, dtype)
     if len(came) == len(shape) - 2:
-        price = price[..., None]
-    return xp.reshape(xp.broadcast_to(price, shape[:-1]), (size, shape[-2]))
+        array = array[..., None]
+    return xp.reshape(xp.broadcast_to(array, shape[:-1]), (size, shape[-2]))
 
 
 def _judge(

@@ -136,6 +136,7 @@ class HungarianLoss:
         self.slice_index_to_compute_assignment = slice_index_to_compute_assignment
         self.compute_cost_matrix_fn = compute_cost_matrix_fn
         self.slice_losses_fn = None if slice_losses_fn is None else list(slice_losses_fn)
+        self._prediction_first = [_takes_prediction_first(f) for f in slice_losses_fn or ()]
         self.slice_weights = [1.0] * len(self.slices) if slice_weights is None else [*slice_weights]
         self.reduction = reduction
         self.nan: Nan = nan
@@ -194,7 +195,10 @@ class HungarianLoss:
                 difference = rows_true - rows_pred
                 each = difference * difference
             else:
-                each = _call_in_order(function, rows_true, rows_pred)
+                first, second = rows_true, rows_pred
+                if self._prediction_first[k]:
+                    first, second = second, first
+                each = function(first, second)
             each = _per_pair(each, k, (size, n), all_matched, backend, xp)
             total = total + weight * each
         each = _settle(total, matched, assignment, xp)
@@ -258,8 +262,7 @@ def _pairs(
     there, no gradient of it reaches an input.
     """
     matched = assignment.col4row >= 0
-    _, n, d = backend.shape(y_true)
-    m = backend.shape(y_pred)[1]
+    n, m = backend.shape(y_true)[1], backend.shape(y_pred)[1]
     y_true = xp.where(matched[:, :, None], y_true, backend.stop_gradient(y_true))
     if any(isinstance(extent, int) and extent == 0 for extent in (n, m)):
         # Nothing to gather; the sum of nothing keeps the prediction in the graph.
@@ -278,9 +281,7 @@ def _settle(each: Array, matched: Array, assignment: Assignment, xp: Namespace) 
     return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), each)
 
 
-def _reduce(
-    each: Array, matched: Array, reduction: str, backend: Backend, xp: Namespace
-) -> Array:
+def _reduce(each: Array, matched: Array, reduction: str, backend: Backend, xp: Namespace) -> Array:
     if reduction == "none":
         return each
     count = xp.astype(matched, each.dtype)
@@ -301,22 +302,18 @@ _TRUTH = ("y_true", "target", "targets", "labels", "label")
 _PREDICTION = ("y_pred", "input", "inputs", "predictions", "preds", "prediction", "logits")
 
 
-def _call_in_order(function: PairLoss, truth: Array, prediction: Array) -> Array:
-    """Call a loss by the names of its parameters where they say which is which.
+def _takes_prediction_first(function: PairLoss) -> bool:
+    """Say in which order a loss takes its arguments, by their names.
 
     Keras has (y_true, y_pred), PyTorch (input, target), optax (predictions, targets) and
-    (logits, labels): by position, an asymmetric loss would be silently wrong.
+    (logits, labels): by position alone, an asymmetric loss would be silently wrong.
     """
     try:
         # A module of PyTorch takes (*args, **kwargs); its `forward` has the names.
-        names = list(inspect.signature(getattr(function, "forward", function)).parameters)
+        names = list(inspect.signature(getattr(function, "forward", function)).parameters)[:2]
     except (TypeError, ValueError):  # builtins have no signature
-        return function(truth, prediction)
-    true_name = next((name for name in names[:2] if name in _TRUTH), None)
-    pred_name = next((name for name in names[:2] if name in _PREDICTION), None)
-    if true_name is not None and pred_name is not None and names.index(true_name) == 1:
-        return function(prediction, truth)
-    return function(truth, prediction)
+        return False
+    return len(names) == 2 and names[0] in _PREDICTION and names[1] in _TRUTH
 
 
 def _per_pair(
