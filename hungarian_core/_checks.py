@@ -11,11 +11,13 @@ NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
 
 
-def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Check that an option has one of its values."""
-    if value not in allowed:
+def one_of(name: str, value: Any, allowed: tuple[str, ...], otherwise: str = "") -> None:
+    """Check that an option has one of its values; `otherwise` says what else it may be."""
+    if not isinstance(value, str) or value not in allowed:
         choices = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"{name} is {value!r}; expected one of {choices}")
+        raise ValueError(
+            f"{name} is {value!r}; expected one of {choices}{otherwise and ' '}{otherwise}"
+        )
 
 
 def real(name: str, x: Array, xp: Namespace) -> None:

@@ -354,7 +354,8 @@ def solving_dtype(dtype: DType, xp: Namespace) -> DType:
 
 
 def _without_entries(shape: tuple[Any, ...]) -> bool:
-    return any(isinstance(extent, int) and extent == 0 for extent in shape[-2:])
+    n, m = shape[-2:]
+    return (isinstance(n, int) and n == 0) or (isinstance(m, int) and m == 0)
 
 
 def _mask(
@@ -444,10 +445,12 @@ def _total(
 ) -> Array:
     """Return the cost of the matching and of the rows that paid to stay unmatched, `[b]`."""
     matched = found.col4row >= 0
-    if all(isinstance(extent, int) and extent > 0 for extent in extents):
+    if _without_entries(extents):
+        total = xp.sum(cost, axis=(1, 2))  # of nothing
+    elif all(isinstance(extent, int) for extent in extents):
         at = xp.where(matched, found.col4row, 0)[:, :, None]
         total = xp.sum(xp.where(matched, xp.take_along_axis(cost, at, axis=2)[:, :, 0], 0), axis=1)
-    else:  # an empty side offers no entry to gather
+    else:  # a side may turn out to be empty, with no entry to gather
         columns = xp.cumulative_sum(xp.ones_like(found.row4col), axis=1) - 1
         pairs = found.col4row[:, :, None] == columns[:, None, :]
         total = xp.sum(xp.where(pairs, cost, 0), axis=(1, 2))

@@ -18,11 +18,11 @@ CostFunction = Callable[[Namespace, Array, Array], Array]
 def _norm(xp: Namespace, squares: Array) -> Array:
     """Return sqrt with the gradient 0 at 0, where that of `xp.sqrt` is infinite.
 
-    The second `where` keeps the infinite branch out of the backward pass, which would
-    otherwise multiply it by 0 and give NaN.
+    The inner `where` keeps the infinite branch out of the backward pass, which would
+    otherwise multiply it by 0 and give NaN. NaN stays NaN, for `assign` to judge.
     """
-    positive = squares > 0
-    return xp.where(positive, xp.sqrt(xp.where(positive, squares, 1)), 0)
+    zero = squares == 0
+    return xp.where(zero, 0, xp.sqrt(xp.where(zero, 1, squares)))
 
 
 def sqeuclidean(xp: Namespace, a: Array, b: Array) -> Array:
@@ -32,7 +32,10 @@ def sqeuclidean(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def euclidean(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return the Euclidean distance, exact near 0, where its gradient is 0."""
+    """Return the Euclidean distance, free of cancellation, with gradient 0 at distance 0.
+
+    Differences are squared in the dtype of the inputs: in float32, those below 1e-22 vanish.
+    """
     return _norm(xp, sqeuclidean(xp, a, b))
 
 
@@ -44,8 +47,8 @@ def l1(xp: Namespace, a: Array, b: Array) -> Array:
 def cosine(xp: Namespace, a: Array, b: Array) -> Array:
     """Return ``1 - cos(a, b)``; a zero vector is at distance 1 of everything, with gradient 0."""
     norms = _norm(xp, xp.sum(a * a, axis=-1)) * _norm(xp, xp.sum(b * b, axis=-1))
-    positive = norms > 0
-    return 1 - xp.where(positive, xp.sum(a * b, axis=-1) / xp.where(positive, norms, 1), 0)
+    zero = norms == 0
+    return 1 - xp.where(zero, 0, xp.sum(a * b, axis=-1) / xp.where(zero, 1, norms))
 
 
 COSTS: dict[str, CostFunction] = {

@@ -8,6 +8,7 @@ from inputs without gradient, and the gathered predictions are the only path bac
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -133,6 +134,8 @@ class HungarianLoss:
         _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
         assert sizes is not None
         self.slices = [int(size) for size in sizes]
+        ends = list(itertools.accumulate(self.slices))
+        self._ranges = [slice(end - size, end) for end, size in zip(ends, self.slices, strict=True)]
         self.slice_index_to_compute_assignment = slice_index_to_compute_assignment
         self.compute_cost_matrix_fn = compute_cost_matrix_fn
         self.slice_losses_fn = None if slice_losses_fn is None else list(slice_losses_fn)
@@ -142,12 +145,12 @@ class HungarianLoss:
         self.nan: Nan = nan
         self.solver: Solver = solver
         self.backend = backend
-        if isinstance(compute_cost_matrix_fn, str):
-            _cost_function("compute_cost_matrix_fn", compute_cost_matrix_fn)
-        elif not callable(compute_cost_matrix_fn):
-            raise ValueError(
-                f"compute_cost_matrix_fn is {compute_cost_matrix_fn!r}; expected a function "
-                f"f(a, b) -> [B, n, m] or one of {', '.join(map(repr, COSTS))}"
+        if not callable(compute_cost_matrix_fn):
+            _checks.one_of(
+                "compute_cost_matrix_fn",
+                compute_cost_matrix_fn,
+                tuple(COSTS),
+                "or a function f(a, b) -> [B, n, m]",
             )
 
     def __call__(
@@ -160,56 +163,61 @@ class HungarianLoss:
     ) -> Array | tuple[Array, Assignment]:
         """Return the loss; arguments and result as for `hungarian_core.loss`."""
         backend = get_backend(self.backend, y_true=y_true, y_pred=y_pred, mask=mask)
-        y_true, y_pred, mask, dtype = _inputs(y_true, y_pred, mask, backend)
-        xp = backend.namespace(y_pred)
-        _checks.features(backend.shape(y_pred)[-1], self.slices)
+        y_pred = backend.asarray(y_pred)
+        y_true = backend.asarray(y_true, like=y_pred)
+        extents = (*backend.shape(y_true)[1:2], *backend.shape(y_pred)[1:2])
+        known = len(extents) == 2 and all(isinstance(extent, int) for extent in extents)
+        complete = mask is None and known and extents[0] <= extents[1]
 
-        ends = [sum(self.slices[: k + 1]) for k in range(len(self.slices))]
-        starts = [end - size for end, size in zip(ends, self.slices, strict=True)]
-        chosen = slice(
-            starts[self.slice_index_to_compute_assignment],
-            ends[self.slice_index_to_compute_assignment],
+        def pair_loss(xp: Namespace, truth: Array, prediction: Array) -> Array:
+            return self._pair_loss(truth, prediction, complete, backend, xp)
+
+        return loss(
+            y_true,
+            y_pred,
+            backend=backend,
+            cost=self._matching_cost,
+            pair_loss=pair_loss,
+            mask=mask,
+            reduction=self.reduction,
+            nan=self.nan,
+            solver=self.solver,
+            return_assignment=return_assignment,
         )
-        a = backend.stop_gradient(y_true)[:, :, chosen]
-        b = backend.stop_gradient(y_pred)[:, :, chosen]
+
+    def _matching_cost(self, xp: Namespace, a: Array, b: Array) -> Array:
+        """Return the costs `[B, n, m]` of the chosen slice of a[B, n, 1, d] and b[B, 1, m, d]."""
+        _checks.features(b.shape[-1], self.slices)
+        chosen = self._ranges[self.slice_index_to_compute_assignment]
+        a, b = a[:, :, :, chosen], b[:, :, :, chosen]
         if isinstance(self.compute_cost_matrix_fn, str):
-            pairwise = COSTS[self.compute_cost_matrix_fn](xp, a[:, :, None, :], b[:, None, :, :])
-        else:
-            pairwise = self.compute_cost_matrix_fn(a, b)
-        _check_pairwise("compute_cost_matrix_fn", pairwise, y_true, y_pred, backend)
-        assignment = assign(
-            pairwise, row_mask=mask, nan=self.nan, solver=self.solver, backend=backend
-        )
+            return COSTS[self.compute_cost_matrix_fn](xp, a, b)
+        return self.compute_cost_matrix_fn(a[:, :, 0, :], b[:, 0, :, :])
 
-        truth, prediction, matched = _pairs(y_true, y_pred, assignment, backend, xp)
-        size, n, m = *backend.shape(truth)[:2], backend.shape(y_pred)[1]
-        all_matched = mask is None and isinstance(n, int) and isinstance(m, int) and n <= m
+    def _pair_loss(
+        self, truth: Array, prediction: Array, complete: bool, backend: Backend, xp: Namespace
+    ) -> Array:
+        """Return the weighted losses `[B, n]` of the pairs truth[B, n, d], prediction[B, n, d]."""
+        size, n, _ = backend.shape(truth)
         total: Any = 0
-        for k, (start, end, weight) in enumerate(
-            zip(starts, ends, self.slice_weights, strict=True)
-        ):
-            rows_true = xp.reshape(truth[:, :, start:end], (size * n, end - start))
-            rows_pred = xp.reshape(prediction[:, :, start:end], (size * n, end - start))
-            function = None if self.slice_losses_fn is None else self.slice_losses_fn[k]
-            if function is None:
-                difference = rows_true - rows_pred
-                each = difference * difference
+        for k, (chosen, weight) in enumerate(zip(self._ranges, self.slice_weights, strict=True)):
+            extent = chosen.stop - chosen.start
+            a = xp.reshape(truth[:, :, chosen], (size * n, extent))
+            b = xp.reshape(prediction[:, :, chosen], (size * n, extent))
+            if self.slice_losses_fn is None:
+                each = (a - b) * (a - b)
+            elif self._prediction_first[k]:
+                each = self.slice_losses_fn[k](b, a)
             else:
-                first, second = rows_true, rows_pred
-                if self._prediction_first[k]:
-                    first, second = second, first
-                each = function(first, second)
-            each = _per_pair(each, k, (size, n), all_matched, backend, xp)
-            total = total + weight * each
-        each = _settle(total, matched, assignment, xp)
-        value = xp.astype(_reduce(each, matched, self.reduction, backend, xp), dtype, copy=False)
-        return (value, assignment) if return_assignment else value
+                each = self.slice_losses_fn[k](a, b)
+            total = total + weight * _per_pair(each, k, (size, n), complete, backend, xp)
+        return total
 
 
 def compute_euclidean_distance(a: Array, b: Array) -> Array:
     """Return the Euclidean distances `[B, n, m]` between `a[B, n, d]` and `b[B, m, d]`.
 
-    Exact near 0, where the gradient is 0.
+    Free of cancellation, with gradient 0 at distance 0.
     """
     backend = get_backend(None, a=a, b=b)
     a, b = backend.asarray(a), backend.asarray(b)
@@ -219,7 +227,7 @@ def compute_euclidean_distance(a: Array, b: Array) -> Array:
 def _cost_function(name: str, cost: str | CostFunction) -> CostFunction:
     if callable(cost):
         return cost
-    _checks.one_of(name, cost, (*COSTS, "or a function (xp, a, b)")[: len(COSTS)])
+    _checks.one_of(name, cost, tuple(COSTS), "or a function (xp, a, b)")
     return COSTS[cost]
 
 
@@ -320,16 +328,20 @@ def _per_pair(
     each: Array,
     k: int,
     shape: tuple[Any, Any],
-    all_matched: bool,
+    complete: bool,
     backend: Backend,
     xp: Namespace,
 ) -> Array:
-    """Bring what a slice loss returned to one value per pair, `[B, n]`."""
+    """Bring what a slice loss returned to one value per pair, `[B, n]`.
+
+    One value for all pairs is right only if the matching is `complete`: it would count
+    unmatched truths as matched.
+    """
     came = backend.shape(each)
     if len(came) == 2:
         each = xp.mean(each, axis=1)
     elif len(came) == 0:
-        if not all_matched:
+        if not complete:
             raise ValueError(
                 f"slice_losses_fn[{k}] returned one value for all pairs, and some of them may be "
                 "unmatched; let it return one value per pair (reduction='none')"

@@ -1,0 +1,133 @@
+"""The command line: `hungarian-core`, or `python -m hungarian_core`.
+
+`doctor` is the core's own. Other commands are entry points of the group
+``hungarian_core.commands``: functions ``main(argv) -> exit code`` of packages that may need more
+than the core does, loaded when they are called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+import hungarian_core as hc
+from hungarian_core._registry import GROUP as BACKENDS
+
+COMMANDS = "hungarian_core.commands"
+
+# Taking the cheapest pair first would cost 10; the best matching costs 4.
+COST = ((1.0, 2.0), (2.0, 9.0))
+MATCHING = [1, 0]
+
+# The documented example, whose loss is the mean of two Euclidean distances.
+TRUTH = ((1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0))
+PREDICTION = ((1.0, 1.0, 1.0, 1.0), (2.0, 2.0, 2.0, 2.0))
+LOSS = 6.50763825
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        argv: The command and its arguments; by default those of the process.
+    """
+    commands = {e.name: e for e in importlib.metadata.entry_points(group=COMMANDS)}
+    names = sorted({"doctor", *commands})
+    parser = argparse.ArgumentParser(
+        prog="hungarian-core",
+        description="Optimal matching and set-prediction losses.",
+        epilog="`hungarian-core COMMAND --help` tells more about a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {hc.__version__}")
+    parser.add_argument("command", metavar="COMMAND", help=", ".join(names))
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
+    given = parser.parse_args(argv)
+    if given.command == "doctor":
+        return doctor(given.arguments)
+    if given.command not in commands:
+        close = difflib.get_close_matches(given.command, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        parser.error(f"unknown command {given.command!r}; expected {', '.join(names)}.{hint}")
+    result = commands[given.command].load()(given.arguments)
+    return int(result or 0)
+
+
+def doctor(argv: Sequence[str] = ()) -> int:
+    """Print versions, and for each backend whether it matches and computes a loss as it should.
+
+    Returns:
+        0 if every installed backend works, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        prog="hungarian-core doctor",
+        description="Print versions, which backends are installed, and whether each of them works.",
+    )
+    parser.parse_args(argv)
+    print(
+        f"hungarian-core {hc.__version__} on NumPy {np.__version__}, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
+    checks = [examine(name) for name in hc.backends()]
+    registered = {e.value: e.name for e in importlib.metadata.entry_points(group=BACKENDS)}
+    for name in sorted(set(registered.values()) - {check.backend for check in checks}):
+        if importlib.util.find_spec(name) is None:
+            remedy = f'pip install "hungarian-core[{name}]"'
+            checks.append(Check(name, "not installed", "-", "-", remedy, False))
+    _print_table(("backend", "version", "2x2 matching", "loss", ""), [c[:5] for c in checks])
+    return int(any(check.broken for check in checks))
+
+
+class Check(NamedTuple):
+    """A row of the doctor's table."""
+
+    backend: str
+    version: str
+    matching: str
+    loss: str
+    remark: str
+    broken: bool
+
+
+def examine(name: str) -> Check:
+    """Try an installed backend on a 2x2 problem and on the documented example."""
+    version = _version(name)
+    try:
+        assignment = hc.assign(np.asarray(COST, np.float32), backend=name)
+        found = [int(j) for j in assignment.col4row]
+        y_true, y_pred = (np.asarray([objects], np.float32) for objects in (TRUTH, PREDICTION))
+        value = float(hc.loss(y_true, y_pred, backend=name))
+    except Exception as error:  # whatever is wrong with an installation, the others get their turn
+        return Check(name, version, "failed", "failed", f"{type(error).__name__}: {error}", True)
+    right = found == MATCHING, abs(value - LOSS) <= 1e-5 * LOSS
+    remark = "works" if all(right) else f"expected {MATCHING} and {LOSS}"
+    return Check(name, version, f"{found}", f"{value:.6f}", remark, not all(right))
+
+
+def _version(module: str) -> str:
+    """Return the version of the distribution that a module belongs to."""
+    owners = importlib.metadata.packages_distributions().get(module, ())
+    return importlib.metadata.version(owners[0]) if owners else "unknown"
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, by Rich where that is installed."""
+    if importlib.util.find_spec("rich") is not None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*head)
+        for row in rows:
+            table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)))
