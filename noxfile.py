@@ -1,6 +1,5 @@
 """Every check of the project. `nox` runs what CI runs; `nox -s demo` runs the main job."""
 
-
 import nox
 
 BACKENDS = ["numpy", "torch", "jax", "tensorflow", "array_api_strict"]
@@ -42,7 +41,9 @@ def core(session: nox.Session) -> None:
 def conformance(session: nox.Session, backend: str) -> None:
     """The one suite on one backend, eager and traced, with only that framework installed."""
     extra = "test" if backend == "array_api_strict" else f"{backend},test"
-    install(session, f".[{extra}]", *(["array-api-strict"] if backend == "array_api_strict" else []))
+    install(
+        session, f".[{extra}]", *(["array-api-strict"] if backend == "array_api_strict" else [])
+    )
     session.run("pytest", "tests/conformance", "--backend", backend, *session.posargs, env=quiet())
 
 

@@ -21,6 +21,7 @@ GROUP = "hungarian_core.backends"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DEFAULTS = Backend()
 _loaded: dict[str, Backend] = {}
 _by_type: dict[type, str | None] = {}
 
@@ -134,6 +135,14 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
                 "pass arrays of one framework or choose backend="
             )
     return _named("numpy") if found is None else found
+
+
+def backend_of(x: Array) -> Backend:
+    """Return the backend of a result: the registered one, or the defaults of an instance's arrays."""
+    kind = type(x)
+    _resolve(kind)
+    root = _by_type[kind]
+    return _DEFAULTS if root is None else _named(root)
 
 
 def _unknown_type(label: str, kind: type) -> str:

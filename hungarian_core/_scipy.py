@@ -115,7 +115,10 @@ def _duals(
     scale = np.max(np.abs(edges), axis=(1, 2), where=np.isfinite(edges), initial=0)
     surplus = valid_rows.sum(1) > valid_cols.sum(1)
     u_fixed = np.where(matched | ~valid_rows, 0, way_out)
-    bounds = np.where((valid_rows & ~matched)[:, :, None], edges - u_fixed[:, :, None], np.inf)
+    held_back = valid_rows & ~matched & np.isfinite(way_out)
+    bounds = (
+        np.where(held_back[:, :, None], edges, np.inf) - np.where(held_back, u_fixed, 0)[:, :, None]
+    )
     ceiling = np.zeros(size) if price is not None else np.where(surplus, scale, 0)
     v = np.minimum(ceiling[:, None], bounds.min(axis=1))
     steps = np.where(matched[:, :, None], edges - own[:, :, None], np.inf)

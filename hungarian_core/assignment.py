@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _assign, _checks, _scipy
 from hungarian_core._backend import Array, Backend, DType, Namespace, Solution
-from hungarian_core._registry import get_backend
+from hungarian_core._registry import backend_of, get_backend
 from hungarian_core._tracing import unconverted
 
 Nan = Literal["raise", "worst", "forbid"]
@@ -39,8 +39,7 @@ class Assignment(NamedTuple):
 
     def mask(self) -> Array:
         """Return the matching as a boolean array `(..., n, m)`."""
-        backend = get_backend(None, self.col4row)
-        xp = backend.namespace(self.col4row)
+        xp = backend_of(self.col4row).namespace(self.col4row)
         columns = xp.cumulative_sum(xp.ones_like(self.row4col), axis=-1) - 1
         return self.col4row[..., :, None] == columns[..., None, :]
 
@@ -50,7 +49,7 @@ class Assignment(NamedTuple):
         Raises:
             ValueError: This is a batch; its problems may have different numbers of pairs.
         """
-        backend = get_backend(None, self.col4row)
+        backend = backend_of(self.col4row)
         xp = backend.namespace(self.col4row)
         shape = backend.shape(self.col4row)
         if len(shape) != 1:
@@ -68,8 +67,7 @@ class Assignment(NamedTuple):
         row, in floating point) certifies the optimum. By weak duality no
         matching can cost less than the sum of the duals. NaN where there is no matching.
         """
-        backend = get_backend(None, self.cost)
-        xp = backend.namespace(self.cost)
+        xp = backend_of(self.cost).namespace(self.cost)
         return self.cost - (xp.sum(self.u, axis=-1) + xp.sum(self.v, axis=-1))
 
 

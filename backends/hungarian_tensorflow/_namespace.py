@@ -44,9 +44,7 @@ class finfo:  # noqa: N801
     """Limits of a floating dtype."""
 
     def __init__(self, dtype: Any) -> None:
-        self.bits = dtype.size * 8
-        self.max, self.min = dtype.max, dtype.min
-        self.eps = tf.experimental.numpy.finfo(dtype.as_numpy_dtype).eps
+        self.bits, self.max, self.min = dtype.size * 8, dtype.max, dtype.min
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hungarian_core import Backend, Solution, solve
+from hungarian_core import Backend, Solution
+from hungarian_torch._operator import solve_opaquely
 
 
 class TorchBackend(Backend):
@@ -22,7 +23,8 @@ class TorchBackend(Backend):
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
         if isinstance(x, Tensor):
             return x
-        x = x if isinstance(x, (list, tuple, int, float)) else np.asarray(x)
+        if not isinstance(x, (list, tuple, int, float)):
+            x = np.require(x, requirements="W")  # PyTorch shares memory, and must not share JAX's
         return torch.as_tensor(x, device=None if like is None else like.device)
 
     def is_traced(self, x: Tensor) -> bool:
@@ -72,7 +74,7 @@ class TorchBackend(Backend):
     ) -> Solution | None:
         if not self.is_traced(cost):
             return None
-        return Solution(*_solve(cost, row_mask, col_mask, unmatched_cost, solver))
+        return Solution(*solve_opaquely(cost, row_mask, col_mask, unmatched_cost, solver))
 
     def all_reduce(self, x: Tensor) -> Tensor:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -82,41 +84,3 @@ class TorchBackend(Backend):
 
 
 backend = TorchBackend()
-
-_Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-@torch.library.custom_op("hungarian_core::solve", mutates_args=())
-def _solve(
-    cost: Tensor,
-    row_mask: Tensor | None,
-    col_mask: Tensor | None,
-    unmatched_cost: Tensor | None,
-    solver: str,
-) -> _Five:
-    return tuple(solve(cost, row_mask, col_mask, unmatched_cost, solver=solver, backend=backend))
-
-
-@_solve.register_fake
-def _(cost: Tensor, row_mask: Any, col_mask: Any, unmatched_cost: Any, solver: str) -> _Five:
-    size, n, m = cost.shape
-    return (
-        cost.new_empty((size, n), dtype=torch.int64), cost.new_empty((size, m), dtype=torch.int64),
-        cost.new_empty((size, n)), cost.new_empty((size, m)),
-        cost.new_empty((size,), dtype=torch.bool),
-    )  # fmt: skip
-
-
-@_solve.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-    *arrays, solver = arguments
-    k = info.batch_size
-    merged = []
-    for x, dim in zip(arrays, in_dims[:4], strict=True):
-        if x is not None:
-            x = x.unsqueeze(0).expand(k, *x.shape) if dim is None else x.movedim(dim, 0)
-            x = x.reshape(k * x.shape[1], *x.shape[2:])
-        merged.append(x)
-    found = _solve(*merged, solver)
-    size = merged[0].shape[0] // k
-    return tuple(x.reshape(k, size, *x.shape[1:]) for x in found), (0,) * 5
