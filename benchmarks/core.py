@@ -1,6 +1,6 @@
 """The core's algorithm against its peers, side by side in one run.
 
-    python benchmarks/core.py [--repeats 7] [--json benchmarks/results/core.json]
+    python benchmarks/core.py [--repeats 25] [--json benchmarks/results/core.json]
 
 Jitted JAX on the CPU runs against ``optax.assignment.hungarian_algorithm`` under `vmap`,
 NumPy against a loop over ``scipy.optimize.linear_sum_assignment``. Every contender gets the same
@@ -12,9 +12,11 @@ before it is timed.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,15 @@ def seconds(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[s
     return best
 
 
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most memory that NumPy held at once during `run`."""
+    tracemalloc.start()
+    run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
 def measure(costs: np.ndarray, repeats: int) -> dict[str, float]:
     """Return milliseconds per contender for one batch, after checking their totals."""
     on_device = jnp.asarray(costs)
@@ -79,14 +90,17 @@ def measure(costs: np.ndarray, repeats: int) -> dict[str, float]:
 def main() -> None:
     """Measure all shapes and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
     for family in (detection_costs, uniform_costs):
         for shape in SHAPES:
-            times = measure(family(shape, np.random.default_rng(0)), options.repeats)
-            rows.append({"family": family.__name__, "shape": list(shape), "ms": times})
+            costs = family(shape, np.random.default_rng(0))
+            times = measure(costs, options.repeats)
+            memory = peak_bytes(functools.partial(hc.assign, costs, solver="core")) / costs.nbytes
+            row = {"family": family.__name__, "shape": list(shape), "ms": times}
+            rows.append({**row, "numpy_core_peak_over_cost_bytes": round(memory, 2)})
     print(f"{platform.machine()}, {platform.python_version()}; milliseconds, fastest repeat")
     print(
         f"{'family':16} {'shape':>13} {'jax core':>9} {'optax':>8} {'ratio':>6} "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -26,7 +25,10 @@ _loaded: dict[str, Backend] = {}
 _by_type: dict[type, str | None] = {}
 
 
-def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+def _entry_points() -> dict[str, Any]:
+    # Half of the time that `import hungarian_core` would take, and only loading needs it.
+    import importlib.metadata
+
     return {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
 
 
@@ -138,7 +140,7 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
 
 
 def backend_of(x: Array) -> Backend:
-    """Return the backend of a result: the registered one, or the defaults of an instance's arrays."""
+    """Return the backend of a result, which has the defaults if it came from an instance."""
     kind = type(x)
     _resolve(kind)
     root = _by_type[kind]
