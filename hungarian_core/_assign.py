@@ -40,7 +40,7 @@ def solve(
 
     The extents n and m are static, or at least 1 when the program runs.
     """
-    _, n, m = shape(cost)
+    size, n, m = shape(cost)
     static = isinstance(n, int) and isinstance(m, int)
     if static and n > m and unmatched_cost is None:
         # With rows the smaller side, a search ends at the first free column.
@@ -57,7 +57,7 @@ def solve(
         cols = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=1)
     if row_mask is not None or col_mask is not None:
         cost = xp.where(rows[:, :, None] & cols[:, None, :], cost, INF)
-    if static and (n == 0 or m == 0):
+    if static and (n == 0 or m == 0 or (isinstance(size, int) and size == 0)):
         return _without_edges(cost, rows, cols, price, xp=xp)
 
     index = xp.argmin(cost[:, 0, :], axis=1).dtype
@@ -295,9 +295,9 @@ def _certify(
 def _without_edges(
     cost: Array, rows: Array, cols: Array, price: Array | None, *, xp: Namespace
 ) -> Solution:
-    """Solve problems without rows or without columns: nothing is matched."""
+    """Solve no problems, or problems without rows or columns: nothing is matched."""
     index = xp.argsort(xp.astype(rows, xp.int8), axis=1).dtype
-    u, v = xp.sum(cost, axis=2), xp.sum(cost, axis=1)  # zeros: one of the axes is empty
+    u, v = xp.sum(cost, axis=2), xp.sum(cost, axis=1)  # zeros: an axis is empty
     feasible = xp.all(xp.ones_like(rows), axis=1)
     if price is not None:
         u = xp.where(rows, price, 0)

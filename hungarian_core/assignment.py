@@ -108,8 +108,9 @@ def assign(
             by default the one of the arrays.
 
     Returns:
-        An `Assignment`. While tracing, or on an accelerator, nothing can raise: a problem with
-        invalid entries or without a finite matching gets matches of -1 and NaN cost and duals.
+        An `Assignment`. Nothing can raise while tracing or on an accelerator; there a problem
+        with invalid entries or without a finite matching gets matches of -1 and NaN
+        cost and duals.
 
     Raises:
         ValueError: Shapes or dtypes do not fit; for concrete arrays on the host also
@@ -146,7 +147,7 @@ def assign(
     if may_raise:
         _checks.valid_entries(invalid, tuple(batch), nan, xp)
     else:
-        table = xp.where(table > -_INF, table, _INF)  # a solver meets no NaN
+        table = xp.where(_unsound(table, xp), _INF, table)  # a solver meets no NaN
     found = solve(table, rows, cols, price, solver=solver, backend=backend)
     if may_raise:
         _checks.feasible(found.feasible, tuple(batch), xp)
@@ -233,7 +234,7 @@ def count_invalid(
     shape = backend.shape(cost)
     _checks.cost_shape(shape)
     table = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
-    unsound = ~((-table if maximize else table) > -_INF)
+    unsound = _unsound(-table if maximize else table, xp)
     if row_mask is not None:
         row_mask = backend.asarray(row_mask, like=cost)
         _checks.mask("row_mask", row_mask, shape[:-1], backend, xp)
@@ -406,31 +407,34 @@ def _judge(
     """Apply the nan policy; return the costs and which problems stay invalid, `[b]`."""
     if nan == "forbid":
         cost = xp.where(xp.isnan(cost), _INF, cost)
+    unsound = _unsound(cost, xp)
     if nan == "worst" and not without_entries:
-        finite = _valid(xp.isfinite(cost), rows, cols, False)
+        finite = _among_valid(xp.isfinite(cost), rows, cols)
         some = xp.any(finite, axis=(1, 2), keepdims=True)
         best = xp.min(xp.where(finite, cost, _INF), axis=(1, 2), keepdims=True)
         worst = xp.max(xp.where(finite, cost, -_INF), axis=(1, 2), keepdims=True)
         repaired = xp.where(xp.isnan(cost), xp.where(some, worst, 0), xp.where(some, best, 0))
-        cost = xp.where(cost > -_INF, cost, repaired)
-    invalid = ~xp.all(_valid(cost > -_INF, rows, cols, True), axis=(1, 2))
+        cost, unsound = xp.where(unsound, repaired, cost), xp.zeros_like(unsound)
+    invalid = xp.any(_among_valid(unsound, rows, cols), axis=(1, 2))
     if price is not None:
-        sound = price > -_INF
-        if rows is not None:
-            sound = sound | ~rows
-        invalid = invalid | ~xp.all(sound, axis=1)
+        unpriced = _unsound(price, xp)
+        invalid = invalid | xp.any(unpriced if rows is None else unpriced & rows, axis=1)
     return cost, invalid
 
 
-def _valid(flags: Array, rows: Array | None, cols: Array | None, elsewhere: bool) -> Array:
-    """Return flags[b, n, m] at valid entries and `elsewhere` at the others."""
-    for valid in (
-        None if rows is None else rows[:, :, None],
-        None if cols is None else cols[:, None, :],
-    ):
-        if valid is not None:
-            flags = flags | ~valid if elsewhere else flags & valid
-    return flags
+def _unsound(cost: Array, xp: Namespace) -> Array:
+    """Say which costs no matching can be compared by.
+
+    Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN.
+    """
+    return xp.isnan(cost) | (cost == -_INF)
+
+
+def _among_valid(flags: Array, rows: Array | None, cols: Array | None) -> Array:
+    """Return flags[b, n, m] at valid entries and False elsewhere."""
+    if rows is not None:
+        flags = flags & rows[:, :, None]
+    return flags if cols is None else flags & cols[:, None, :]
 
 
 def _total(

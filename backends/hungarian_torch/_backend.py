@@ -12,6 +12,28 @@ from hungarian_core import Backend, Solution
 from hungarian_torch._operator import solve_opaquely
 
 
+class _WithGradient(torch.autograd.Function):
+    """Run `forward(*xs) -> (out, residuals)`; differentiate by `backward(residuals, g)`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(forward: Any, backward: Any, *xs: Tensor) -> tuple[Tensor, ...]:
+        out, residuals = forward(*xs)
+        # An input may not be saved as an output, but a view of it may.
+        return out, *(r.view_as(r) if any(r is x for x in xs) else r for r in residuals)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        ctx.rule = inputs[1]
+        ctx.save_for_backward(*output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, *_: Any) -> Any:
+        return None, None, *ctx.rule(ctx.saved_tensors, g)
+
+
 class TorchBackend(Backend):
     """PyTorch on any device; under a transform or a compiler, solving is one opaque operator."""
 
@@ -40,24 +62,7 @@ class TorchBackend(Backend):
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
     ) -> Callable[..., Tensor]:
-        class Function(torch.autograd.Function):
-            generate_vmap_rule = True
-
-            @staticmethod
-            def forward(*xs: Tensor) -> tuple[Tensor, ...]:
-                out, residuals = forward(*xs)
-                return out, *residuals
-
-            @staticmethod
-            def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
-                ctx.save_for_backward(*output[1:])
-                ctx.mark_non_differentiable(*output[1:])
-
-            @staticmethod
-            def backward(ctx: Any, g: Tensor, *_: Any) -> Any:
-                return backward(ctx.saved_tensors, g)
-
-        return lambda *xs: Function.apply(*xs)[0]
+        return lambda *xs: _WithGradient.apply(forward, backward, *xs)[0]
 
     def host_call(
         self, function: Callable[..., Any], *arrays: Tensor, like: Any
