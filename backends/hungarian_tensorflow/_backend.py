@@ -75,6 +75,11 @@ class TensorFlowBackend(Backend):
 
         if tf.executing_eagerly():
             return tuple(tf.convert_to_tensor(r) for r in typed(*(x.numpy() for x in arrays)))
+        if not self.on_host(arrays[0]):
+            raise ValueError(
+                "a program compiled by XLA cannot call NumPy; choose solver='core' or 'auto', "
+                "or leave out jit_compile=True"
+            )
         results = tf.numpy_function(typed, arrays, [dtype for _, dtype in like], stateful=False)
         static = [[s if isinstance(s, int) else None for s in shape] for shape, _ in like]
         return tuple(tf.ensure_shape(r, s) for r, s in zip(results, static, strict=True))

@@ -1,0 +1,43 @@
+"""Sphinx configuration: ``sphinx-build -W -n docs docs/_build``, with or without a network."""
+
+import hungarian_core
+
+project = "hungarian-core"
+author = "the hungarian-core developers"
+copyright = author
+release = version = hungarian_core.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = project
+default_role = "code"  # docstrings say `like this` for code
+
+myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"  # the docstrings give shapes and dtypes, which annotations cannot
+napoleon_attr_annotations = False
+napoleon_custom_sections = ["Reference"]
+python_maximum_signature_line_length = 88
+
+# Inventories in Sphinx's plain-text format hold the few names that the pages refer to, so
+# that a build looks nothing up on the network. A new external reference adds a line there.
+intersphinx_mapping = {
+    name: (url, f"inventories/{name}.txt")
+    for name, url in {
+        "python": "https://docs.python.org/3/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "scipy": "https://docs.scipy.org/doc/scipy/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+        "jax": "https://docs.jax.dev/en/latest/",
+    }.items()
+}

@@ -1,0 +1,108 @@
+"""The documentation runs: its Python blocks, the outputs they show, the commands they name.
+
+A block is a ```` ```python ```` fence. An HTML comment on the line before it says what it
+needs: `<!-- needs: torch -->`. The blocks of a page with equal needs run in order, in one
+namespace and a fresh interpreter. Output is shown as a comment at the end of the line that
+prints it, ``print(x)  # 1.5``, and has to agree.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNNABLE = {"README.md", "quickstart.md", "matching.md", "losses.md", "backends.md"}
+
+BLOCK = re.compile(
+    r"^(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```$", re.M | re.S
+)
+SHOWN = re.compile(r"^\s*print\(.*?\)(?:  # (?P<output>.*))?$", re.M)
+UNSEEN = re.compile(r"^\s*(?:`{3,}\s*(?:py|python3|pycon|\{code.*\}.*)|`{3,}python .+)$", re.M)
+SESSION = re.compile(r"nox -s \"?(?P<name>\w+)")
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def _groups() -> list[tuple[str, str, str]]:
+    """Return (page, needs, program) for every set of blocks that runs together."""
+    groups: dict[tuple[str, str], str] = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in BLOCK.finditer(text):
+            key = _name(page), block["needs"] or ""
+            # Blank lines bring a traceback's line numbers to those of the page.
+            before = text.count("\n", 0, block.start("code"))
+            program = groups.get(key, "")
+            groups[key] = program + "\n" * (before - program.count("\n")) + block["code"]
+    return [(page, needs, program) for (page, needs), program in groups.items()]
+
+
+GROUPS = _groups()
+
+
+@pytest.mark.parametrize(
+    ("page", "needs", "program"), GROUPS, ids=[f"{p}-{n or 'numpy'}" for p, n, _ in GROUPS]
+)
+def test_blocks_run_and_print_what_they_show(
+    page: str, needs: str, program: str, tmp_path: Path
+) -> None:
+    missing = [name for name in needs.split() if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    shown = [line["output"] for line in SHOWN.finditer(program)]
+    assert None not in shown, f"{page}: a print without the output it should show"
+    script = tmp_path / "blocks.py"
+    script.write_text(program, encoding="utf-8")
+    # A Keras block chooses its backend itself, whatever the machine's default is.
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    ran = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=environment | {"PYTHONIOENCODING": "utf-8", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert ran.returncode == 0, f"{page}, needs {needs or 'numpy'}:\n{ran.stderr}"
+    assert ran.stdout.splitlines() == shown
+
+
+def test_pages_have_blocks_that_run() -> None:
+    ran = {Path(page).name for page, _, _ in GROUPS}
+    assert ran >= RUNNABLE, f"no block runs in {sorted(RUNNABLE - ran)}"
+
+
+def test_readme_shows_every_framework() -> None:
+    needs = {word for page, needs, _ in GROUPS if page == "README.md" for word in needs.split()}
+    assert needs == {"torch", "jax", "tensorflow", "keras"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_no_block_escapes(page: Path) -> None:
+    """A fence in another spelling would be shown and never run."""
+    text = page.read_text(encoding="utf-8")
+    assert not UNSEEN.search(text)
+    fences = len(re.findall(r"^\s*```python\s*$", text, re.M))
+    assert fences == len(BLOCK.findall(text)), f"{_name(page)}: an indented or unclosed block"
+    assert text.count("<!-- needs:") == sum(bool(b["needs"]) for b in BLOCK.finditer(text)), (
+        f"{_name(page)}: a needs comment that no block follows"
+    )
+
+
+def test_commands_name_sessions() -> None:
+    declared = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    sessions = set(re.findall(r"^def (\w+)\(session", declared, re.M))
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    named = {name for page in pages for name in SESSION.findall(page.read_text(encoding="utf-8"))}
+    assert "demo" in named, "the README's main command is gone"
+    assert named <= sessions, f"no such nox session: {sorted(named - sessions)}"
