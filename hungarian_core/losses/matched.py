@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._registry import get_backend
+from hungarian_core._registry import backend_of, get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign, solving_dtype
 from hungarian_core.costs import COSTS, CostFunction, euclidean
 
@@ -219,7 +219,9 @@ def compute_euclidean_distance(a: Array, b: Array) -> Array:
 
     Free of cancellation, with gradient 0 at distance 0.
     """
-    backend = get_backend(None, a=a, b=b)
+    backend = backend_of(a)
+    if backend is not backend_of(b):
+        backend = get_backend(None, a=a, b=b)
     a, b = backend.asarray(a), backend.asarray(b)
     return euclidean(backend.namespace(a, b), a[..., :, None, :], b[..., None, :, :])
 
