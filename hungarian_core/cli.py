@@ -12,9 +12,8 @@ import difflib
 import importlib.metadata
 import importlib.util
 import platform
-import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +102,8 @@ def examine(name: str) -> Check:
         assignment = hc.assign(np.asarray(COST, np.float32), backend=name)
         found = [int(j) for j in assignment.col4row]
         y_true, y_pred = (np.asarray([objects], np.float32) for objects in (TRUTH, PREDICTION))
-        value = float(hc.loss(y_true, y_pred, backend=name))
+        loss: Any = hc.loss(y_true, y_pred, backend=name)
+        value = float(loss)
     except Exception as error:  # whatever is wrong with an installation, the others get their turn
         return Check(name, version, "failed", "failed", f"{type(error).__name__}: {error}", True)
     right = found == MATCHING, abs(value - LOSS) <= 1e-5 * LOSS

@@ -20,7 +20,7 @@ keras.saving.register_keras_serializable(_PACKAGE)(compute_euclidean_distance)
 def hungarian_loss(y_true: Any, y_pred: Any) -> Any:
     """Return the mean Euclidean distance of matched objects, a scalar.
 
-    For `sample_weight`, which needs a loss per sample, use `HungarianLoss`.
+    It has no loss per sample for `sample_weight` to weigh; `HungarianLoss` has.
 
     Args:
         y_true: `(batch_size, n, num_features)`, the true objects.
@@ -94,6 +94,7 @@ class HungarianLoss(keras.losses.Loss):
             "mask_value": self.mask_value,
             "nan": criterion.nan,
             "solver": criterion.solver,
+            "dtype": self.dtype,
         }
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 # Names of the standard shadow builtins here.
-# ruff: noqa: A001
+# ruff: noqa: A001, A002
 
 float16, bfloat16, float32, float64 = tf.float16, tf.bfloat16, tf.float32, tf.float64
 int8, int16, int32, int64 = tf.int8, tf.int16, tf.int32, tf.int64
