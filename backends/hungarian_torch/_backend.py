@@ -62,7 +62,13 @@ class TorchBackend(Backend):
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
     ) -> Callable[..., Tensor]:
-        return lambda *xs: _WithGradient.apply(forward, backward, *xs)[0]
+        def function(*xs: Tensor) -> Tensor:
+            if torch.compiler.is_compiling() and not any(x.requires_grad for x in xs):
+                # Dynamo (2.13) passes a context to `forward` where nothing is to be differentiated.
+                return forward(*xs)[0]
+            return _WithGradient.apply(forward, backward, *xs)[0]
+
+        return function
 
     def host_call(
         self, function: Callable[..., Any], *arrays: Tensor, like: Any

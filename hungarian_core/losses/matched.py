@@ -222,7 +222,7 @@ def compute_euclidean_distance(a: Array, b: Array) -> Array:
     backend = backend_of(a)
     if backend is not backend_of(b):
         backend = get_backend(None, a=a, b=b)
-    a, b = backend.asarray(a), backend.asarray(b)
+    a, b = (x if hasattr(x, "shape") else backend.asarray(x) for x in (a, b))
     return euclidean(backend.namespace(a, b), a[..., :, None, :], b[..., None, :, :])
 
 
