@@ -84,57 +84,68 @@ def _duals(
     col4row: np.ndarray,
     row4col: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recover duals from an optimal matching by shortest paths (Bellman-Ford).
+    """Recover duals `u[b, n]`, `v[b, m]` from an optimal matching by shortest paths.
 
     A matched row i is tight, ``u[i] = c[i, s(i)] - v[s(i)]``, so dual feasibility reads
-    ``v[j] <= c[i, j] - c[i, s(i)] + v[s(i)]``: the largest such v under its upper bounds are
-    distances in a graph without negative cycles, because the matching is optimal.
+    ``v[s(k)] <= c[i, s(k)] - c[i, s(i)] + v[s(i)]``: the largest such v under its upper bounds
+    are distances in a graph without negative cycles, because the matching is optimal.
     """
     size, n, m = table.shape
+    if n > m and price is None:
+        transposed = table.transpose(0, 2, 1)
+        v, u = _duals(transposed, cols, rows, None, row4col, col4row)
+        return u, v
     valid_rows = np.ones((size, n), np.bool_) if rows is None else rows
-    # Unmatched rows keep the dual of their way out: the price, or 0 where rows are in surplus.
+    valid_cols = np.ones((size, m), np.bool_) if cols is None else cols
     way_out = np.zeros((size, n)) if price is None else price.astype(np.float64)
     if n == 0 or m == 0:
         return np.where(valid_rows, way_out, 0), np.zeros((size, m))
-    valid_cols = np.ones((size, m), np.bool_) if cols is None else cols
     matched = col4row >= 0
     partner = np.where(matched, col4row, 0)
-    if n <= m:  # only matched columns have a dual: n of them are enough
-        home = np.broadcast_to(np.arange(n), (size, n))
-        open_column = matched
+    if n <= m:  # only matched columns need a dual, and there are at most n
+        home, open_column = np.broadcast_to(np.arange(n), (size, n)), matched
         edges = np.take_along_axis(table, partner[:, None, :], axis=2)
     else:
-        home = partner
-        open_column = row4col >= 0
-        edges = table
+        home, open_column, edges = partner, row4col >= 0, table
     usable = valid_rows[:, :, None] & open_column[:, None, :]
     edges = np.where(usable, edges, np.inf).astype(np.float64)
     own = np.take_along_axis(table, partner[:, :, None], axis=2)[:, :, 0].astype(np.float64)
     own = np.where(matched, own, 0)
-
-    scale = np.max(np.abs(edges), axis=(1, 2), where=np.isfinite(edges), initial=0)
-    surplus = valid_rows.sum(1) > valid_cols.sum(1)
-    u_fixed = np.where(matched | ~valid_rows, 0, way_out)
-    held_back = valid_rows & ~matched & np.isfinite(way_out)
-    bounds = (
-        np.where(held_back[:, :, None], edges, np.inf) - np.where(held_back, u_fixed, 0)[:, :, None]
-    )
-    ceiling = np.zeros(size) if price is not None else np.where(surplus, scale, 0)
-    v = np.minimum(ceiling[:, None], bounds.min(axis=1))
-    steps = np.where(matched[:, :, None], edges - own[:, :, None], np.inf)
     # Rounding can make a cycle of length 0 look negative by an ulp: smaller gains do not count.
+    scale = np.max(np.abs(edges), axis=(1, 2), where=np.isfinite(edges), initial=0)
     tolerance = (4 * np.finfo(np.float64).eps * scale)[:, None]
-    for _ in range(n):
-        shorter = (steps + np.take_along_axis(v, home, axis=1)[:, :, None]).min(axis=1)
-        if not (shorter < v - tolerance).any():
-            break
-        v = np.minimum(v, shorter)
 
-    u = np.where(matched, own - np.take_along_axis(v, home, axis=1), u_fixed)
+    # Columns have duals of at most 0; a row that left at its price keeps that price as dual.
+    left = valid_rows & ~matched & np.isfinite(way_out)
+    u_left = np.where(left, way_out, 0)
+    bounds = np.where(left[:, :, None], edges, np.inf) - u_left[:, :, None]
+    steps = np.where(matched[:, :, None], edges - own[:, :, None], np.inf)
+    v = _distances(np.minimum(bounds.min(axis=1), 0), steps, home, tolerance)
+    u = np.where(matched, own - np.take_along_axis(v, home, axis=1), u_left)
+    surplus = (valid_rows.sum(1) > valid_cols.sum(1)) & (price is None)
+    if surplus.any():
+        # There the rows have duals of at most 0, those left over 0: the same, transposed.
+        steps = edges.transpose(0, 2, 1) - own[:, :, None]
+        u_surplus = _distances(np.zeros((size, n)), steps, home, tolerance)
+        u = np.where(surplus[:, None], np.where(matched, u_surplus, 0), u)
+        v = np.where(surplus[:, None], own - u, v)
+
+    if n > m:
+        return u, np.where(open_column, v, 0)
     full = np.zeros((size, m))
-    if n <= m:
-        sample, row = np.nonzero(matched)
-        full[sample, col4row[sample, row]] = v[sample, row]
-    else:
-        full = np.where(open_column, v, 0)
+    sample, row = np.nonzero(matched)
+    full[sample, col4row[sample, row]] = v[sample, row]
     return u, full
+
+
+def _distances(
+    start: np.ndarray, steps: np.ndarray, home: np.ndarray, tolerance: np.ndarray
+) -> np.ndarray:
+    """Return the largest `d <= start` with ``d[k] <= steps[i, k] + d[home[i]]`` (Bellman-Ford)."""
+    d = start
+    for _ in range(steps.shape[1]):
+        shorter = (steps + np.take_along_axis(d, home, axis=1)[:, :, None]).min(axis=1)
+        if not (shorter < d - tolerance).any():
+            break
+        d = np.minimum(d, shorter)
+    return d
