@@ -1,0 +1,137 @@
+"""Independent answers in float64, from SciPy and NumPy, one problem and one pair at a time."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+Floats = np.ndarray
+
+
+class Optimum(NamedTuple):
+    """What is known of the best matching of one problem."""
+
+    total: float  # NaN if there is none
+    pairs: int | None  # None if a price leaves it open
+
+
+def repaired(cost: Floats, valid: Floats, nan: str) -> Floats:
+    """Return `cost[n, m]` after the policy for NaN and -inf, for minimising."""
+    if nan == "forbid":
+        return np.where(np.isnan(cost), np.inf, cost)
+    if nan == "worst":
+        finite = cost[valid & np.isfinite(cost)]
+        worst, best = (finite.max(), finite.min()) if finite.size else (0.0, 0.0)
+        return np.where(np.isnan(cost), worst, np.where(cost == -np.inf, best, cost))
+    return cost
+
+
+def solve(cost: Floats, rows: Floats, cols: Floats, price: Floats | None) -> Optimum:
+    """Return the optimum of `cost[n, m]` on the valid `rows[n]` and `cols[m]`, by SciPy."""
+    problem = cost[rows][:, cols]
+    pairs = None if price is not None else min(problem.shape)
+    if price is not None:
+        exits = np.full((len(problem),) * 2, np.inf)
+        np.fill_diagonal(exits, price[rows])
+        problem = np.hstack([problem, exits])
+    try:
+        i, j = linear_sum_assignment(problem)
+    except ValueError:
+        return Optimum(np.nan, pairs)
+    return Optimum(float(problem[i, j].sum()), pairs)
+
+
+def enumerated(cost: Floats, rows: Floats, cols: Floats, price: Floats | None) -> Optimum:
+    """Return the same as `solve`, by trying every matching: for small problems."""
+    i_valid, j_valid = np.flatnonzero(rows), np.flatnonzero(cols)
+    pairs = min(len(i_valid), len(j_valid))
+    totals = []
+    for size in range(0 if price is not None else pairs, pairs + 1):
+        for i in itertools.combinations(i_valid, size):
+            paid = 0.0 if price is None else price[[k for k in i_valid if k not in i]].sum()
+            for j in itertools.permutations(j_valid, size):
+                totals.append(cost[list(i), list(j)].sum() + paid)
+    best = min(totals)
+    return Optimum(best if best < np.inf else np.nan, None if price is not None else pairs)
+
+
+def pair_loss(kind: str, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the losses of pairs `a[..., d]`, `b[..., d]` and their gradients by `a` and `b`."""
+    difference = b - a
+    if kind == "sqeuclidean":
+        return (difference**2).sum(-1), -2 * difference, 2 * difference
+    if kind == "l1":
+        return np.abs(difference).sum(-1), -np.sign(difference), np.sign(difference)
+    if kind == "euclidean":
+        distance = np.linalg.norm(difference, axis=-1)
+        safe = np.where(distance > 0, distance, 1)[..., None]
+        return distance, -difference / safe, difference / safe
+    if kind == "cosine":
+        length_a = np.linalg.norm(a, axis=-1, keepdims=True)
+        length_b = np.linalg.norm(b, axis=-1, keepdims=True)
+        sound = (length_a > 0) & (length_b > 0)
+        length_a, length_b = np.where(sound, length_a, 1), np.where(sound, length_b, 1)
+        unit_a, unit_b = np.where(sound, a / length_a, 0), np.where(sound, b / length_b, 0)
+        cosine = (unit_a * unit_b).sum(-1, keepdims=True)
+        return (
+            1 - cosine[..., 0],
+            (cosine * unit_a - unit_b) / length_a,
+            (cosine * unit_b - unit_a) / length_b,
+        )
+    raise ValueError(f"no reference for {kind!r}")
+
+
+class Loss(NamedTuple):
+    """A loss, its gradients for an upstream gradient, and the matching."""
+
+    value: Floats
+    grad_true: Floats
+    grad_pred: Floats
+    col4row: Floats
+
+
+def loss(
+    y_true: Floats,
+    y_pred: Floats,
+    mask: Floats | None = None,
+    *,
+    cost: str = "euclidean",
+    pair: str | None = None,
+    reduction: str = "mean",
+    upstream: Any = 1.0,
+) -> Loss:
+    """Return the loss of `y_true[B, n, d]` and `y_pred[B, m, d]` and ``upstream * gradient``."""
+    y_true, y_pred = y_true.astype(np.float64), y_pred.astype(np.float64)
+    size, n, _ = y_true.shape
+    mask = np.ones((size, n), bool) if mask is None else mask
+    each = np.zeros((size, n))
+    matches = np.full((size, n), -1)
+    grads = []
+    for b in range(size):
+        rows = np.flatnonzero(mask[b])
+        table, _, _ = pair_loss(cost, y_true[b][rows, None, :], y_pred[b][None, :, :])
+        i, j = linear_sum_assignment(table)
+        i = rows[i]
+        matches[b, i] = j
+        each[b, i], grad_a, grad_b = pair_loss(pair or cost, y_true[b, i], y_pred[b, j])
+        grads.append((i, j, grad_a, grad_b))
+
+    matched = matches >= 0
+    per_sample = np.maximum(matched.sum(1), 1)
+    # The weight of each pair in each reduction, and what flows back to it.
+    if reduction == "none":
+        value, weight = each, np.broadcast_to(upstream, each.shape)
+    elif reduction == "sample":
+        value = each.sum(1) / per_sample
+        weight = np.broadcast_to((upstream / per_sample)[:, None], each.shape)
+    else:
+        count = max(matched.sum(), 1) if reduction == "mean" else 1
+        value, weight = each.sum() / count, np.full(each.shape, upstream / count)
+    grad_true, grad_pred = np.zeros_like(y_true), np.zeros_like(y_pred)
+    for b, (i, j, grad_a, grad_b) in enumerate(grads):
+        grad_true[b, i] = weight[b, i, None] * grad_a
+        grad_pred[b, j] = weight[b, i, None] * grad_b
+    return Loss(value, grad_true, grad_pred, matches)

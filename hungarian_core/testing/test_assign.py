@@ -1,0 +1,152 @@
+"""`assign`, its result, and `linear_sum_assignment`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hungarian_core as hc
+from hungarian_core.testing import checks
+from hungarian_core.testing.cases import CASES, WIDE, Case
+from hungarian_core.testing.driver import Driver
+
+SOLVERS = ("core", "scipy")
+by_name = {case.name: case for case in CASES}
+
+
+def _prepare(driver: Driver, case: Case, solver: str) -> None:
+    checks.need(driver, case.dtype)
+    if solver == "scipy" and not driver.host_calls:
+        pytest.skip(f"{driver.name} cannot call SciPy from its programs")
+    if not (case.essential or driver.thorough):
+        pytest.skip(f"{driver.name} compiles too slowly for every case")
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_optimal_and_certified(driver: Driver, case: Case, solver: str) -> None:
+    _prepare(driver, case, solver)
+    if case.bad is not None and driver.raises:
+        with pytest.raises(ValueError, match=case.error):
+            checks.run(driver, case, solver)
+        return
+    cost, found = checks.run(driver, case, solver)
+    checks.check(driver, case, cost, checks.on_host(driver, found))
+
+
+@pytest.mark.parametrize("name", ["wide", "masks", "priced"])
+def test_auto_agrees(driver: Driver, name: str) -> None:
+    """The solver of choice is optimal too; generic costs have only one optimum."""
+    if not driver.thorough and name == "wide":
+        pytest.skip(f"{driver.name} compiles too slowly for every case")
+    _prepare(driver, by_name[name], "auto")
+    cost, found = checks.run(driver, by_name[name], "auto")
+    checks.check(driver, by_name[name], cost, checks.on_host(driver, found))
+    _, core = checks.run(driver, by_name[name], "core")
+    np.testing.assert_array_equal(driver.to_numpy(found.col4row), driver.to_numpy(core.col4row))
+
+
+@pytest.mark.parametrize("name", ["wide", "tall", "masks", "priced"])
+def test_results_lie_where_the_input_lies(driver: Driver, name: str) -> None:
+    _prepare(driver, by_name[name], "core")
+    (x, *_), _, _ = checks.arguments(driver, by_name[name])
+    _, found = checks.run(driver, by_name[name], "core")
+    for y in found:
+        assert type(y) is type(x)
+        assert driver.device(y) == driver.device(x)
+    info = driver.resolve(x).namespace(x).__array_namespace_info__()
+    index = info.default_dtypes()["indexing"]
+    assert found.col4row.dtype == index
+    assert found.row4col.dtype == index
+    for y in (found.cost, found.u, found.v):
+        assert driver.dtype(y) == "float32"
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("kind", ["ties", "generic"])
+def test_equal_inputs_give_equal_outputs(driver: Driver, kind: str, solver: str) -> None:
+    """Neither the place in the batch nor its other members change a result."""
+    rng = np.random.default_rng(3)
+    cost = rng.uniform(size=(7, 6, 8))
+    cost = np.round(cost * 3) if kind == "ties" else cost
+    cost[[3, 6]] = cost[0]  # at an odd and an even place
+    case = Case(kind, cost, essential=True)
+    _prepare(driver, case, solver)
+    _, found = checks.run(driver, case, solver)
+    _, alone = checks.run(driver, Case("alone", cost[:1]), solver)
+    for x, single in zip(checks.on_host(driver, found), checks.on_host(driver, alone), strict=True):
+        for at in (0, 3, 6):
+            np.testing.assert_array_equal(x[at], single[0])
+
+
+@pytest.mark.parametrize("name", ["two_batch_axes", "surplus_rows", "no_rows", "no_columns"])
+def test_mask(driver: Driver, name: str) -> None:
+    case = by_name[name]
+    _prepare(driver, case, "core")
+    _, found = checks.run(driver, case, "core")
+    mask = driver.to_numpy(found.mask())
+    assert mask.dtype == np.bool_
+    columns = np.arange(case.cost.shape[-1])
+    expected = driver.to_numpy(found.col4row)[..., None] == columns
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_gap(driver: Driver) -> None:
+    _, found = checks.run(driver, by_name["masks"], "core")
+    cost, u, v = (driver.to_numpy(x).astype(np.float64) for x in found[2:])
+    gap = driver.to_numpy(found.gap())
+    assert gap.shape == (3,)
+    np.testing.assert_allclose(gap, cost - u.sum(-1) - v.sum(-1), rtol=0, atol=2e-6)
+
+
+def test_indices_of_one_problem(driver: Driver) -> None:
+    case = Case("one", np.array([[9.0, 1.0], [2.0, 9.0], [3.0, 3.0]]), essential=True)
+    _, found = checks.run(driver, case, "core")
+    row_ind, col_ind = found.indices()
+    np.testing.assert_array_equal(driver.to_numpy(row_ind), [0, 1])
+    np.testing.assert_array_equal(driver.to_numpy(col_ind), [1, 0])
+
+
+def test_indices_of_a_batch(driver: Driver) -> None:
+    _, found = checks.run(driver, by_name["wide"], "core")
+    with pytest.raises(ValueError, match="for one problem"):
+        found.indices()
+
+
+COUNTED = [(False, [0, 2, 1]), (True, [0, 1, 1])]
+
+
+@pytest.mark.parametrize(("maximize", "expected"), COUNTED, ids=["min", "max"])
+def test_count_invalid(driver: Driver, maximize: bool, expected: list[int]) -> None:
+    cost = np.zeros(WIDE)
+    cost[1, 2, 3], cost[1, 0, 0] = np.nan, -np.inf
+    cost[2, 0, 0] = cost[2, 1, 1] = np.nan  # one of them in a masked row
+    row_mask = np.ones((3, 4), bool)
+    row_mask[2, 1] = False
+    count = functools.partial(hc.count_invalid, maximize=maximize, backend=driver.backend)
+
+    def program(cost: Any, row_mask: Any) -> Any:
+        return count(cost, row_mask=row_mask)
+
+    found = driver.trace(program)(driver.from_numpy(cost, "float32"), driver.from_numpy(row_mask))
+    np.testing.assert_array_equal(driver.to_numpy(found), expected)
+
+
+@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
+@pytest.mark.parametrize("maximize", [False, True], ids=["min", "max"])
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (0, 3), (1, 1)], ids=str)
+def test_linear_sum_assignment(
+    driver: Driver, shape: tuple[int, int], maximize: bool, solver: Any
+) -> None:
+    from scipy.optimize import linear_sum_assignment
+
+    cost = np.random.default_rng(shape).uniform(size=shape)
+    expected = linear_sum_assignment(cost, maximize)
+    found = hc.linear_sum_assignment(
+        driver.from_numpy(cost, "float32"), maximize, solver=solver, backend=driver.backend
+    )
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(driver.to_numpy(x), y)

@@ -1,0 +1,141 @@
+"""What a user is told: every message says what came and what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hungarian_core as hc
+from hungarian_core.testing.driver import Driver
+
+COST = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+Y = np.zeros((2, 3, 4), np.float32)
+
+
+def _bool(*shape: int) -> np.ndarray:
+    return np.ones(shape, bool)
+
+
+ASSIGN: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
+    ("one_axis", COST[0, 0], {}, r"cost has shape \(4,\); expected \(\.\.\., n, m\)"),
+    ("row_mask_shape", COST, {"row_mask": _bool(2, 4)}, r"row_mask has shape \(2, 4\).*\(2, 3\)"),
+    ("col_mask_shape", COST, {"col_mask": _bool(4)}, r"col_mask has shape \(4,\).*\(2, 4\)"),
+    ("row_mask_dtype", COST, {"row_mask": Y[:, :, 0]}, "row_mask has dtype .*expected bool"),
+    ("price_shape", COST, {"unmatched_cost": Y[0, :, 0]}, r"unmatched_cost has shape \(3,\)"),
+    ("nan", COST, {"nan": "ignore"}, "nan is 'ignore'; expected one of 'raise', 'worst', 'forbid'"),
+    ("solver", COST, {"solver": "greedy"}, "solver is 'greedy'; expected one of"),
+)
+
+
+@pytest.mark.parametrize(("name", "cost", "options", "message"), ASSIGN, ids=[a[0] for a in ASSIGN])
+def test_assign(
+    driver: Driver, name: str, cost: np.ndarray, options: dict[str, Any], message: str
+) -> None:
+    options = {
+        key: driver.from_numpy(x) if isinstance(x, np.ndarray) else x for key, x in options.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        hc.assign(driver.from_numpy(cost), **options, backend=driver.backend)
+
+
+def _eager(driver: Driver, x: Any) -> bool:
+    """Say whether a call outside of any program raises for bad values, here."""
+    backend = driver.resolve(x)
+    return backend.on_host(x) and not backend.is_traced(x)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf], ids=["nan", "minus_inf"])
+def test_first_bad_sample_is_named(driver: Driver, value: float) -> None:
+    cost = np.stack([COST, COST, COST])
+    cost[1, 1, 0, 2] = cost[2, 0, 0, 0] = value
+    x = driver.from_numpy(cost)
+    if not _eager(driver, x):
+        assert np.isnan(driver.to_numpy(hc.assign(x, backend=driver.backend).cost)[1, 1])
+        return
+    message = r"matrix contains invalid numeric entries.*\(first at batch index \(1, 1\)\)"
+    with pytest.raises(ValueError, match=message):
+        hc.assign(x, backend=driver.backend)
+
+
+def test_first_infeasible_sample_is_named(driver: Driver) -> None:
+    cost = COST.copy()
+    cost[1, 2] = np.inf
+    x = driver.from_numpy(cost)
+    if not _eager(driver, x):
+        assert np.isnan(driver.to_numpy(hc.assign(x, backend=driver.backend).cost)[1])
+        return
+    with pytest.raises(ValueError, match=r"cost matrix is infeasible.*batch index 1"):
+        hc.assign(x, backend=driver.backend)
+
+
+def test_linear_sum_assignment_messages(driver: Driver) -> None:
+    """SciPy's words, which programs look for."""
+    with pytest.raises(ValueError, match=r"expected a matrix \(2-D array\), got shape \(2, 3, 4\)"):
+        hc.linear_sum_assignment(driver.from_numpy(COST), backend=driver.backend)
+    for value, message in ((np.nan, "invalid numeric entries"), (np.inf, "is infeasible")):
+        x = driver.from_numpy(np.full((2, 2), value, np.float32))
+        if _eager(driver, x):
+            with pytest.raises(ValueError, match=message):
+                hc.linear_sum_assignment(x, backend=driver.backend)
+
+
+LOSS: tuple[tuple[str, np.ndarray, np.ndarray, dict[str, Any], str], ...] = (
+    ("true_axes", Y[0], Y, {}, r"y_true has shape \(3, 4\); expected \(batch_size, num_objects"),
+    ("pred_axes", Y, Y[0], {}, r"y_pred has shape \(3, 4\)"),
+    ("batches", Y[:1], Y, {}, r"y_true has shape \(1, 3, 4\) and y_pred \(2, 3, 4\)"),
+    ("features", Y[:, :, :2], Y, {}, "expected equal batch_size and num_features"),
+    ("mask_shape", Y, Y, {"mask": _bool(2, 4)}, r"mask has shape \(2, 4\); expected \(2, 3\)"),
+    ("mask_dtype", Y, Y, {"mask": Y[:, :, 0]}, "mask has dtype .*expected bool"),
+    ("reduction", Y, Y, {"reduction": "median"}, "reduction is 'median'; expected one of 'mean'"),
+    ("cost", Y, Y, {"cost": "manhattan"}, "cost is 'manhattan'; expected one of 'euclidean'"),
+    ("pair_loss", Y, Y, {"pair_loss": "mse"}, "pair_loss is 'mse'; expected one of"),
+    ("cost_result", Y, Y, {"cost": lambda xp, a, b: (a - b)[:, :, :, 0:1]}, "cost returned"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "y_true", "y_pred", "options", "message"), LOSS, ids=[a[0] for a in LOSS]
+)
+def test_loss(
+    driver: Driver,
+    name: str,
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    options = {
+        key: driver.from_numpy(x) if isinstance(x, np.ndarray) else x for key, x in options.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        hc.loss(
+            driver.from_numpy(y_true), driver.from_numpy(y_pred), **options, backend=driver.backend
+        )
+
+
+SLICES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("none", {}, r"slices is None; expected a list of sizes such as \[4, 10\]"),
+    ("both", {"slices": [4], "slice_sizes": [4]}, "two names of one argument"),
+    ("zero", {"slices": [4, 0]}, r"slices is \[4, 0\]; expected positive integers"),
+    ("index", {"slices": [4], "slice_index_to_compute_assignment": 1}, "expected an index into"),
+    ("losses", {"slices": [2, 2], "slice_losses_fn": [abs]}, "slice_losses_fn is .*one entry for"),
+    ("weights", {"slices": [4], "slice_weights": [1.0, 2.0]}, "slice_weights is .*one entry for"),
+    ("not_callable", {"slices": [4], "slice_losses_fn": ["mse"]}, r"slice_losses_fn\[0\] is 'mse'"),
+    ("cost", {"slices": [4], "compute_cost_matrix_fn": 3}, "compute_cost_matrix_fn is 3"),
+    ("cost_name", {"slices": [4], "compute_cost_matrix_fn": "l3"}, "expected one of 'euclidean'"),
+    ("reduction", {"slices": [4], "reduction": "avg"}, "reduction is 'avg'"),
+)
+
+
+@pytest.mark.parametrize(("name", "options", "message"), SLICES, ids=[a[0] for a in SLICES])
+def test_hungarian_loss(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hc.HungarianLoss(**options)
+
+
+def test_slices_must_cover_the_features(driver: Driver) -> None:
+    criterion = hc.HungarianLoss([2, 3], backend=driver.backend)
+    with pytest.raises(ValueError, match="4"):
+        criterion(driver.from_numpy(Y), driver.from_numpy(Y))

@@ -1,0 +1,233 @@
+"""Backends with a planted mistake, to show that the checks find it.
+
+They are built on the made-up framework of tests/third_party, which has gradients, and on
+array_api_strict, which has a second device. Each function returns the drivers of one mutant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
+from typing import Any
+
+import hungarian_tapegrad
+import numpy as np
+import tapegrad
+
+from hungarian_core import Backend, Solution, solve
+from hungarian_core.testing import Driver
+
+_drivers = run_path(str(Path(__file__).with_name("drivers.py")))
+Healthy = hungarian_tapegrad.TapegradBackend
+
+
+def _driver(backend: Backend) -> list[Driver]:
+    (driver,) = _drivers["third_party"]()
+    driver.backend = backend
+    return [driver]
+
+
+def _core(backend: Backend, *arguments: Any) -> Solution:
+    """Return the right answer, to be spoilt."""
+    return solve(*arguments, solver="core", backend=Healthy())
+
+
+def healthy() -> list[Driver]:
+    """No mistake: the checks must pass."""
+    return _driver(Healthy())
+
+
+def halved_gradient() -> list[Driver]:
+    """The surrogate gradient is off by a factor."""
+
+    class Mutant(Healthy):
+        def custom_vjp(self, forward: Any, backward: Any) -> Callable[..., Any]:
+            return super().custom_vjp(forward, lambda r, g: tuple(x * 0.5 for x in backward(r, g)))
+
+    return _driver(Mutant())
+
+
+def dropped_upstream() -> list[Driver]:
+    """The gradient from above is taken to be 1, which a test of a bare loss cannot see."""
+
+    class Mutant(Healthy):
+        def custom_vjp(self, forward: Any, backward: Any) -> Callable[..., Any]:
+            return super().custom_vjp(forward, lambda r, g: backward(r, tapegrad.ones_like(g)))
+
+    return _driver(Mutant())
+
+
+def halved_gather() -> list[Driver]:
+    """The only path of the loss's gradient, the gather of matched predictions, loses half of it."""
+
+    def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+        found = tapegrad.take_along_axis(x, indices, axis=axis)
+        return tapegrad.Tensor(found.data, (found, lambda g: g * 0.5))
+
+    return _driver(_with_namespace(take_along_axis=take_along_axis))
+
+
+def nan_at_zero_distance() -> list[Driver]:
+    """The square root of the framework hides the gradient 0 from `where`."""
+
+    def where(condition: Any, x: Any, y: Any, /) -> Any:
+        holds, x, y = condition.data, _as(x), _as(y)
+        return tapegrad.Tensor(
+            np.where(holds, x.data, y.data),
+            (x, lambda g: np.where(holds, g, np.nan)),
+            (y, lambda g: np.where(holds, 0, g)),
+        )
+
+    return _driver(_with_namespace(where=where))
+
+
+def _as(x: Any) -> Any:
+    return x if isinstance(x, tapegrad.Tensor) else tapegrad.Tensor(np.float32(x))
+
+
+def _with_namespace(**functions: Any) -> Backend:
+    names = {k: v for k, v in vars(tapegrad).items() if k != "__builtins__"}
+
+    class Mutant(Healthy):
+        def namespace(self, *arrays: Any) -> Any:
+            return SimpleNamespace(**{**names, **functions})
+
+    return Mutant()
+
+
+def leaking_stop_gradient() -> list[Driver]:
+    """Constants pass gradients."""
+
+    class Mutant(Healthy):
+        def stop_gradient(self, x: Any) -> Any:
+            return x
+
+    return _driver(Mutant())
+
+
+def greedy_matcher() -> list[Driver]:
+    """Each row takes the cheapest column left; the duals are made up so that the gap is 0."""
+
+    class Mutant(Healthy):
+        def solve(self, cost: Any, rows: Any, cols: Any, price: Any, *, solver: str) -> Any:
+            if rows is not None or cols is not None or price is not None:
+                return None
+            table, (size, n, m) = cost.data.copy(), cost.shape
+            col4row, row4col = np.full((size, n), -1), np.full((size, m), -1)
+            u = np.zeros((size, n), table.dtype)
+            for b in range(size):
+                for i in range(min(n, m)):
+                    j = table[b, i].argmin()
+                    col4row[b, i], row4col[b, j], u[b, i] = j, i, table[b, i, j]
+                    table[b, :, j] = np.inf
+            v, sound = np.zeros((size, m), table.dtype), np.isfinite(u).all(1)
+            return Solution(*(tapegrad.asarray(x) for x in (col4row, row4col, u, v, sound)))
+
+    return _driver(Mutant())
+
+
+def wrong_duals() -> list[Driver]:
+    """The matching is right, and its proof out of order."""
+
+    class Mutant(Healthy):
+        def solve(self, *arguments: Any, solver: str) -> Any:
+            found = _core(self, *arguments)
+            return found._replace(u=tapegrad.asarray(np.flip(found.u.data, 1).copy()))
+
+    return _driver(Mutant())
+
+
+def wrong_index_dtype() -> list[Driver]:
+    """Indices come in the dtype of another convention."""
+
+    class Mutant(Healthy):
+        def solve(self, *arguments: Any, solver: str) -> Any:
+            found = _core(self, *arguments)
+            return found._replace(
+                col4row=tapegrad.astype(found.col4row, tapegrad.int32),
+                row4col=tapegrad.astype(found.row4col, tapegrad.int32),
+            )
+
+    return _driver(Mutant())
+
+
+def wrong_float_dtype() -> list[Driver]:
+    """What comes from the host stays in float64."""
+
+    class Mutant(Healthy):
+        def host_call(self, function: Any, *arrays: Any, like: Any) -> Any:
+            results = super().host_call(function, *arrays, like=like)
+            return tuple(
+                tapegrad.astype(x, tapegrad.float64) if x.dtype.kind == "f" else x for x in results
+            )
+
+    return _driver(Mutant())
+
+
+def neighbours_matter() -> list[Driver]:
+    """Among equally good matchings, the choice depends on the place in the batch."""
+
+    class Mutant(Healthy):
+        def solve(self, cost: Any, *others: Any, solver: str) -> Any:
+            if any(x is not None for x in others):
+                return None
+            plain = _core(self, cost, *others)
+            turned = _core(self, tapegrad.asarray(cost.data[:, :, ::-1].copy()), *others)
+            m, odd = cost.shape[2], np.arange(cost.shape[0]) % 2 == 1
+            col4row = np.where(turned.col4row.data >= 0, m - 1 - turned.col4row.data, -1)
+            values = (col4row, turned.row4col.data[:, ::-1], turned.u.data, turned.v.data[:, ::-1])
+            mixed = [
+                tapegrad.asarray(np.where(odd[:, None], b, a.data))
+                for a, b in zip(plain, values, strict=False)
+            ]
+            return Solution(*mixed, plain.feasible)
+
+    return _driver(Mutant())
+
+
+def early_loop() -> list[Driver]:
+    """The loop runs its body before it asks."""
+
+    class Mutant(Healthy):
+        def while_loop(self, cond: Any, body: Any, state: Any) -> Any:
+            return super().while_loop(cond, body, body(state))
+
+    return _driver(Mutant())
+
+
+def silent() -> list[Driver]:
+    """Bad values give NaN where they should raise."""
+
+    class Mutant(Healthy):
+        def on_host(self, x: Any) -> bool:
+            return False
+
+    return _driver(Mutant())
+
+
+def counted_twice() -> list[Driver]:
+    """A run of one worker is taken for one of two."""
+
+    class Mutant(Healthy):
+        def all_reduce(self, x: Any) -> Any:
+            return x * 2
+
+    return _driver(Mutant())
+
+
+def wrong_device() -> list[Driver]:
+    """Results of the host stay there."""
+    import array_api_strict as xp
+
+    cpu = xp.Device("CPU_DEVICE")
+    _, driver = _drivers["array_api_strict"]()
+
+    class Mutant(type(driver.backend)):  # type: ignore[misc]  # a class made in a function
+        def host_call(self, function: Any, *arrays: Any, like: Any) -> Any:
+            results = super().host_call(function, *arrays, like=like)
+            return tuple(x.to_device(cpu) for x in results)
+
+    driver.backend = Mutant()
+    return [driver]

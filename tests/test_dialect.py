@@ -1,0 +1,156 @@
+"""The core keeps to a part of the Array API standard that runs eagerly and traced."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hungarian_core as hc
+from hungarian_core.testing.names import NAMES
+
+CORE = Path(hc.__file__).parent
+# What computes with arrays of any framework; `_backend.py` and `_scipy.py` know NumPy.
+MODULES = ("_assign.py", "_checks.py", "assignment.py", "costs.py", "losses/matched.py")
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse((CORE / module).read_text(encoding="utf-8"))
+
+
+def _namespace_names(tree: ast.Module) -> set[str]:
+    """Return the names that a module asks of `xp`."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and (
+            (isinstance(node.value, ast.Name) and node.value.id == "xp")
+            or (isinstance(node.value, ast.Attribute) and node.value.attr == "xp")
+        )
+    }
+
+
+def test_the_list_is_complete_and_has_nothing_else() -> None:
+    used = set().union(*(_namespace_names(_tree(module)) for module in MODULES))
+    assert used == set(NAMES)
+
+
+def test_tensorflow_has_the_names() -> None:
+    """By its source: the namespace of TensorFlow can be read where TensorFlow is not installed."""
+    package = importlib.util.find_spec("hungarian_tensorflow")
+    assert package is not None
+    assert package.origin is not None
+    tree = ast.parse(Path(package.origin).with_name("_namespace.py").read_text(encoding="utf-8"))
+    defined = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            defined |= {x.id for x in ast.walk(target) if isinstance(x, ast.Name)}
+    assert set(NAMES) - defined == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_written_in_place(module: str) -> None:
+    """Arrays of JAX and TensorFlow cannot be written to."""
+    written = [
+        ast.unparse(target)
+        for node in ast.walk(_tree(module))
+        for target in (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, (ast.AugAssign, ast.AnnAssign))
+            else ()
+        )
+        if isinstance(target, ast.Subscript)
+    ]
+    assert written == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_framework_and_no_numpy(module: str) -> None:
+    roots = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            roots.add((node.module or "").partition(".")[0])
+    standard = {"__future__", "collections", "inspect", "itertools", "math", "typing"}
+    assert roots - standard == {"hungarian_core"} - ({"hungarian_core"} - roots)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_big_constant_stands_for_infinity(module: str) -> None:
+    """Padding with 1e9 in float32 gives wrong matchings."""
+    big = [
+        node.value
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, (int, float))
+        and abs(node.value) >= 1000
+    ]
+    assert big == []
+
+
+def test_the_algorithm_decides_on_no_array() -> None:
+    """`if` asks for static extents and for what was passed, and `while` and `for` do not occur."""
+    tree = _tree("_assign.py")
+    assert [n for n in ast.walk(tree) if isinstance(n, (ast.While, ast.For, ast.Assert))] == []
+    tests = [n.test for n in ast.walk(tree) if isinstance(n, (ast.If, ast.IfExp))]
+    assert tests
+    assert [ast.unparse(test) for test in tests if not _static(test)] == []
+
+
+def _static(test: ast.expr) -> bool:
+    """Say whether a condition is known when a program is traced."""
+    if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Is, ast.IsNot)):
+        return True
+    if isinstance(test, ast.BoolOp):
+        return all(_static(x) for x in test.values)
+    # Extents, after a look at whether they are numbers.
+    extents = {"n", "m", "size", "static", "isinstance", "int"}
+    return {x.id for x in ast.walk(test) if isinstance(x, ast.Name)} <= extents
+
+
+@pytest.mark.parametrize("module", ["_assign.py", "costs.py"])
+def test_no_values_are_read(module: str) -> None:
+    """`int(x)`, `bool(x)` and `len(x)` of an array would stop a trace."""
+    called = {
+        node.func.id
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    constants = {"float"} if module == "_assign.py" else set()  # float("inf")
+    assert called & {"int", "bool", "float", "len", "range", "print"} <= constants
+
+
+def test_under_the_strictest_flags_and_on_another_device() -> None:
+    """The core itself; the conformance suite runs every case in this way."""
+    xp: Any = pytest.importorskip("array_api_strict", reason="the strictest implementation")
+    device = xp.Device("device1")
+
+    class Strict(hc.Backend):
+        name = "array_api_strict"
+
+        def asarray(self, x: Any, like: Any = None) -> Any:
+            return x
+
+    rng = np.random.default_rng(0)
+    cost = xp.asarray(rng.uniform(size=(4, 3, 5)), device=device)
+    rows = xp.asarray(rng.uniform(size=(4, 3)) > 0.3, device=device)
+    cols = xp.asarray(rng.uniform(size=(4, 5)) > 0.5, device=device)
+    with xp.ArrayAPIStrictFlags(
+        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+    ):
+        found = hc.assign(cost, row_mask=rows, col_mask=cols, solver="core", backend=Strict())
+        value = hc.loss(cost, cost, mask=rows, solver="core", backend=Strict())
+    assert {x.device for x in (*found, value)} == {device}
+    assert float(value.to_device(xp.Device("CPU_DEVICE"))) == 0

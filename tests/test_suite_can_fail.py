@@ -1,0 +1,62 @@
+"""The checks find planted mistakes, and nothing to complain about where there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("array_api_strict", reason="one mutant needs its second device")
+
+HERE = Path(__file__).parent
+# The mistake, and a check that must find it.
+MUTANTS = {
+    "halved_gradient": "test_custom_vjp",
+    "dropped_upstream": "test_custom_vjp",
+    "halved_gather": "test_gradient",
+    "nan_at_zero_distance": "test_gradient_is_zero_at_the_truth",
+    "leaking_stop_gradient": "test_stop_gradient",
+    "greedy_matcher": "test_optimal_and_certified",
+    "wrong_duals": "test_optimal_and_certified",
+    "wrong_index_dtype": "test_results_lie_where_the_input_lies",
+    "wrong_float_dtype": "test_host_call",
+    "wrong_device": "test_host_call",
+    "neighbours_matter": "test_equal_inputs_give_equal_outputs",
+    "early_loop": "test_while_loop_without_steps",
+    "silent": "test_optimal_and_certified",
+    "counted_twice": "test_all_reduce_of_one_worker",
+}
+
+
+def _run(mutant: str, folder: Path) -> tuple[int, str]:
+    """Run the shipped checks as a stranger would, and return exit status and output."""
+    path = os.pathsep.join([str(HERE / "third_party"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=no", "--pyargs",
+            "hungarian_core.testing", "-p", "hungarian_core.testing.plugin",
+            "--driver", f"{HERE / 'mutants.py'}:{mutant}", "-p", "no:cacheprovider",
+        ],
+        cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_healthy_backend_passes(tmp_path: Path) -> None:
+    status, output = _run("healthy", tmp_path)
+    assert status == 0, output
+    assert int(re.findall(r"(\d+) passed", output)[0]) > 300
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutant_is_rejected(mutant: str, tmp_path: Path) -> None:
+    status, output = _run(mutant, tmp_path)
+    assert status == 1, output  # tests ran, and some failed
+    failed = set(re.findall(r"^FAILED \S+::(\w+)", output, re.MULTILINE))
+    assert MUTANTS[mutant] in failed, output
+    assert "passed" in output  # the mistake was found where it is, not by a wreck

@@ -1,0 +1,37 @@
+"""The backend of tapegrad: what `hungarian_core` needs beyond the Array API standard."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tapegrad
+from tapegrad import Tensor
+
+from hungarian_core import Backend
+
+
+class TapegradBackend(Backend):
+    """tapegrad is eager and in host memory: loops, host calls and shapes are the defaults."""
+
+    name = "tapegrad"
+
+    def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
+        return x if isinstance(x, Tensor) else tapegrad.asarray(np.asarray(x))
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        return Tensor(x.data)
+
+    def custom_vjp(
+        self, forward: Callable[..., Any], backward: Callable[..., Any]
+    ) -> Callable[..., Tensor]:
+        def function(*xs: Tensor) -> Tensor:
+            out, residuals = forward(*(Tensor(x.data) for x in xs))
+            pulls = (
+                (x, lambda g, k=k: backward(residuals, Tensor(g))[k].data) for k, x in enumerate(xs)
+            )
+            return Tensor(out.data, *pulls)
+
+        return function
+
+
+backend = TapegradBackend()
