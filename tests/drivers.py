@@ -203,6 +203,7 @@ def tensorflow() -> list[Driver]:
 
     class TensorFlowUnknown(TensorFlowFunction):
         name = "tensorflow-unknown"
+        static_shapes = False
         thorough = True  # one program serves all shapes
 
         def trace(self, function: Function) -> Function:

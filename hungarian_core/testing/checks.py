@@ -14,14 +14,21 @@ from hungarian_core.testing import reference
 from hungarian_core.testing.cases import Case
 from hungarian_core.testing.driver import Driver
 
-# Observed on all backends: at most 3 ulps of the largest cost per row. See the docs of `gap`.
-ULPS = 8
+# Of the largest cost. In 12,000 problems by hypothesis, gaps came to 1.1 per row and the duals
+# exceeded a cost by 2.8.
+ULPS = 4
 
 
 def need(driver: Driver, dtype: str) -> None:
     """Skip a test of a dtype that the framework does not have."""
     if dtype not in driver.dtypes:
         pytest.skip(f"{driver.name} has no {dtype}")
+
+
+def skip_slow(driver: Driver) -> None:
+    """Skip a test that is not essential on a driver that compiles slowly."""
+    if not driver.thorough:
+        pytest.skip(f"{driver.name} compiles too slowly for every case")
 
 
 @functools.cache

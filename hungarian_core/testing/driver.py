@@ -29,6 +29,7 @@ class Driver:
             ``solver="scipy"`` is not tested.
         loops: Whether a program of this driver may contain the hook `while_loop`. It need not
             where the backend's `solve` is one opaque operator.
+        static_shapes: Whether a program of this driver knows the shapes of its arrays.
         thorough: Whether to run every case. Where compiling takes seconds, the essential ones.
     """
 
@@ -41,6 +42,7 @@ class Driver:
     )
     host_calls: bool = True
     loops: bool = True
+    static_shapes: bool = True
     thorough: bool = True
 
     def __repr__(self) -> str:

@@ -94,8 +94,8 @@ def _close(driver: Driver, found: Any, expected: Any, dtype: str) -> None:
 
 def _skip_unless_wanted(driver: Driver, example: Example) -> None:
     checks.need(driver, example.dtype)
-    if not (example.essential or driver.thorough):
-        pytest.skip(f"{driver.name} compiles too slowly for every case")
+    if not example.essential:
+        checks.skip_slow(driver)
 
 
 def _upstream(shape: tuple[int, ...]) -> np.ndarray:
@@ -154,8 +154,7 @@ def test_finite_differences(driver: Driver) -> None:
     if not driver.differentiable:
         pytest.skip(f"{driver.name} is not differentiable")
     checks.need(driver, "float64")
-    if not driver.thorough:
-        pytest.skip(f"{driver.name} compiles too slowly for every case")
+    checks.skip_slow(driver)
     rng = np.random.default_rng(0)
     y_true, y_pred = rng.normal(size=(1, 2, 2)), rng.normal(size=(1, 3, 2))
     program = _program(driver, cost="cosine", pair_loss="euclidean")
@@ -182,6 +181,8 @@ def test_finite_differences(driver: Driver) -> None:
 def test_documented_example(driver: Driver, dtype: str) -> None:
     """Matching by order of cost, the greedy one, would give 6.8372305."""
     checks.need(driver, dtype)
+    if dtype == "float64":
+        checks.skip_slow(driver)
     true, pred = driver.from_numpy(TRUE, dtype), driver.from_numpy(PRED, dtype)
     found = driver.trace(_program(driver))(true, pred)
     assert float(driver.to_numpy(found)) == pytest.approx(6.50763825, rel=1e-7)
@@ -192,8 +193,8 @@ def test_gradient_is_zero_at_the_truth(driver: Driver, cost: str) -> None:
     """Where a prediction equals its truth, the slope is taken as 0 and never NaN."""
     if not driver.differentiable:
         pytest.skip(f"{driver.name} is not differentiable")
-    if not (driver.thorough or cost == "euclidean"):
-        pytest.skip(f"{driver.name} compiles too slowly for every case")
+    if cost != "euclidean":
+        checks.skip_slow(driver)
     # Unit vectors: their cosine is exactly 1, and so is its gradient exactly 0.
     y = driver.from_numpy(np.eye(3)[None], "float32")
     value, grads = driver.value_and_grad(
@@ -208,6 +209,8 @@ def test_gradient_is_zero_at_the_truth(driver: Driver, cost: str) -> None:
 def test_half_precision(driver: Driver, dtype: str) -> None:
     """Solved and summed in float32, returned in the dtype that came."""
     checks.need(driver, dtype)
+    if dtype == "bfloat16":
+        checks.skip_slow(driver)
     true, pred = driver.from_numpy(TRUE, dtype), driver.from_numpy(PRED, dtype)
     found = driver.trace(_program(driver))(true, pred)
     assert driver.dtype(found) == dtype
@@ -230,8 +233,8 @@ def test_callable_cost(driver: Driver) -> None:
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 def test_return_assignment(driver: Driver, masked: bool) -> None:
-    if not (driver.thorough or masked):
-        pytest.skip(f"{driver.name} compiles too slowly for every case")
+    if not masked:
+        checks.skip_slow(driver)
     y_true, y_pred, mask = Example("", 4, 6, masked=masked).data()
 
     def program(y_true: Any, y_pred: Any, *mask: Any) -> Any:
