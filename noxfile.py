@@ -7,7 +7,15 @@ BACKENDS = ["numpy", "torch", "jax", "tensorflow", "array_api_strict"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "core", "conformance", "third_party", "integration", "docs"]
+CI = [
+    "lint",
+    "core",
+    *(f"conformance({backend})" for backend in BACKENDS),
+    "third_party",
+    "integration",
+    "docs",
+]
+nox.options.sessions = CI
 
 
 def install(session: nox.Session, *packages: str) -> None:
@@ -37,7 +45,7 @@ def core(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("backend", BACKENDS)
+@nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
 def conformance(session: nox.Session, backend: str) -> None:
     """The one suite on one backend, eager and traced, with only that framework installed."""
     extra = "test" if backend == "array_api_strict" else f"{backend},test"
@@ -86,7 +94,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All that CI needs: the sessions that a plain `nox` runs."""
-    for name in nox.options.sessions or ():
+    for name in CI:
         session.notify(name)
 
 
