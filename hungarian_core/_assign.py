@@ -61,7 +61,7 @@ def solve(
         return _without_edges(cost, rows, cols, price, xp=xp)
 
     index = xp.argmin(cost[:, 0, :], axis=1).dtype
-    rank = xp.cumulative_sum(xp.astype(rows, index), axis=1) - 1
+    order = xp.cumulative_sum(xp.ones_like(rows, dtype=index), axis=1) - 1
     level = None
     if price is None and col_mask is not None:
         # A problem may have more valid rows than valid columns. Its surplus rows go to
@@ -72,17 +72,16 @@ def solve(
         surplus = xp.sum(xp.astype(rows, index), axis=1) - kept
         cheapest = xp.min(cost, axis=(1, 2))
         level = xp.where((surplus > 0) & (cheapest < INF), cheapest, 0)
-        position = xp.cumulative_sum(xp.ones_like(rank), axis=1) - 1
-        opened = (position < surplus[:, None])[:, None, :] & rows[:, :, None]
+        opened = (order < surplus[:, None])[:, None, :] & rows[:, :, None]
         cost = xp.concat([xp.where(opened, level[:, None, None], INF), cost], axis=2)
         # Among equals the last rows take the slack, as if the rectangle were transposed.
-        last = (surplus > 0)[:, None] & (rank >= kept[:, None])
-        rank = xp.where(last, rank - 2 * n, rank)
+        rank = xp.cumulative_sum(xp.astype(rows, index), axis=1) - 1
+        order = xp.where((surplus > 0)[:, None] & (rank >= kept[:, None]), order - n, order)
 
     batch = _Batch(cost, price, n, m if level is None else n + m, xp)
-    owner, v = _bid(batch, _Queue(rows, rank, xp), n, xp=xp, loop=loop)
+    owner, v = _bid(batch, _Queue(rows, order, n, xp), n, xp=xp, loop=loop)
     free = rows & ~xp.any(owner[:, None, :] == batch.row_ids[:, :, None], axis=2)
-    owner, v = _search(batch, _Queue(free, rank, xp), owner, v, xp=xp, loop=loop)
+    owner, v = _search(batch, _Queue(free, order, n, xp), owner, v, xp=xp, loop=loop)
     return _certify(batch, rows, cols, level, owner, v, n, xp=xp)
 
 
@@ -110,19 +109,19 @@ def _entry(x: Array, at: Array, xp: Namespace) -> Array:
 
 
 class _Queue:
-    """The rows of each problem where `waiting[b, n]`, in the order of `rank[b, n]`."""
+    """The rows of each problem where `waiting[b, n]`, by `order[b, n]`: row ids, some less n."""
 
-    def __init__(self, waiting: Array, rank: Array, xp: Namespace) -> None:
-        last = xp.max(rank, axis=1, keepdims=True) + 1
-        self.order = xp.argsort(xp.where(waiting, rank, last), axis=1, stable=True)
-        self.length = xp.sum(xp.astype(waiting, rank.dtype), axis=1)
-        self.xp = xp
+    def __init__(self, waiting: Array, order: Array, n: Any, xp: Namespace) -> None:
+        self.waiting, self.order, self.n, self.xp = waiting, order, n, xp
+        self.start = xp.min(order, axis=1) - 1
 
-    def __getitem__(self, position: Array) -> Array:
-        """Return the row at `position[b]`, -1 past the end."""
-        inside = position < self.length
-        row = _entry(self.order, self.xp.where(inside, position, 0), self.xp)
-        return self.xp.where(inside, row, -1)
+    def after(self, place: Array) -> tuple[Array, Array]:
+        """Return the place after `place[b]` and the row there, -1 past the end."""
+        xp = self.xp
+        ahead = self.waiting & (self.order > place[:, None])
+        place = xp.min(xp.where(ahead, self.order, self.n), axis=1)
+        row = xp.where(place < 0, place + self.n, place)
+        return place, xp.where(place < self.n, row, -1)
 
 
 def _bid(batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop) -> tuple[Array, Array]:
@@ -137,7 +136,7 @@ def _bid(batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop) -> 
     zero = xp.zeros_like(batch.lane)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        tick, v, owner, row, position = state
+        tick, v, owner, row, place = state
         at_work = row >= 0
         bidder = xp.where(at_work, row, 0)
         slack = batch.line(bidder) - v
@@ -158,12 +157,14 @@ def _bid(batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop) -> 
         v = xp.where(here, v - gain[:, None], v)
         owner = xp.where(here, row[:, None], owner)
         displaced = wins & (holder >= 0)
-        row = xp.where(displaced, holder, queue[position])
-        position = xp.where(displaced, position, position + 1)
-        return tick + 1, v, owner, row, position
+        next_place, next_row = queue.after(place)
+        row = xp.where(displaced, holder, next_row)
+        place = xp.where(displaced, place, next_place)
+        return tick + 1, v, owner, row, place
 
     # Near-ties can make two rows outbid each other by an ulp for ever: the steps are bounded.
-    state = xp.sum(zero), v0, owner0, queue[zero], zero + 1
+    place, row = queue.after(queue.start)
+    state = xp.sum(zero), v0, owner0, row, place
     state = loop(lambda s: xp.any(s[3] >= 0) & (s[0] < 2 * n), step, state)
     return state[2], state[1]
 
@@ -179,10 +180,10 @@ def _search(
     `walk` passes to the row that held `via[walk]`, until the root has its column.
     """
     none = xp.zeros_like(batch.lane) - 1
-    start, width = none + 1, batch.width
+    width = batch.width
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        root, position, here, walk, level, v, owner, distance, settled, via, *leaving = state
+        root, place, here, walk, level, v, owner, distance, settled, via, *leaving = state
         scanning = (root >= 0) & (walk < 0)
         at_root = here < 0
         column = xp.where(at_root, 0, here)
@@ -237,19 +238,21 @@ def _search(
 
         # A row without any way to a free column makes the problem infeasible: it stops.
         lost = scanning & ~reached
-        root = xp.where(lost, -1, xp.where(ended, queue[position], root))
-        position = xp.where(ended, position + 1, position)
+        next_place, next_root = queue.after(place)
+        root = xp.where(lost, -1, xp.where(ended, next_root, root))
+        place = xp.where(ended, next_place, place)
         here = xp.where(ended, -1, xp.where(onward, j, here))
         level = xp.where(ended, 0, xp.where(onward, nearest, level))
         distance = xp.where(ended[:, None], INF, distance)
         settled = settled & ~ended[:, None]
         if batch.price is not None:
             leaving = [xp.where(ended, INF, exit_level), exit_from]
-        return root, position, here, walk, level, v, owner, distance, settled, via, *leaving
+        return root, place, here, walk, level, v, owner, distance, settled, via, *leaving
 
+    place, root = queue.after(queue.start)
     level = xp.zeros_like(v[:, 0])
     state: tuple[Array, ...] = (
-        queue[start], start + 1, none, none, level,
+        root, place, none, none, level,
         v, owner, xp.zeros_like(v) + INF, xp.zeros_like(v, dtype=xp.bool), xp.zeros_like(owner) - 1,
     )  # fmt: skip
     if batch.price is not None:
