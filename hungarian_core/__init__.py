@@ -2,12 +2,12 @@
 
 from hungarian_core._backend import Backend, Solution
 from hungarian_core._registry import backends, bind, get_backend
+from hungarian_core._solve import solve
 from hungarian_core.assignment import (
     Assignment,
     assign,
     count_invalid,
     linear_sum_assignment,
-    solve,
 )
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
 

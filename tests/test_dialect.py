@@ -16,7 +16,14 @@ from hungarian_core.testing.names import NAMES
 
 CORE = Path(hc.__file__).parent
 # What computes with arrays of any framework; `_backend.py` and `_scipy.py` know NumPy.
-MODULES = ("_assign.py", "_checks.py", "assignment.py", "costs.py", "losses/matched.py")
+MODULES = (
+    "_assign.py",
+    "_solve.py",
+    "_checks.py",
+    "assignment.py",
+    "costs.py",
+    "losses/matched.py",
+)
 
 
 @functools.cache

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import backend_of, get_backend
-from hungarian_core.assignment import Assignment, Nan, Solver, assign, solving_dtype
+from hungarian_core._solve import solving_dtype
+from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
 
 Reduction = Literal["mean", "sum", "none", "sample"]
