@@ -40,7 +40,7 @@ class __array_namespace_info__:  # noqa: N801  (the standard's name)
         return _FLOATS if kind == "real floating" else {**_FLOATS, "bool": tf.bool}
 
 
-class finfo:  # noqa: N801
+class finfo:  # noqa: N801  (as above)
     """Limits of a floating dtype."""
 
     def __init__(self, dtype: Any) -> None:
