@@ -1,5 +1,9 @@
 """Every check of the project. `nox` runs what CI runs; `nox -s demo` runs the main job."""
 
+import shutil
+import zipfile
+from pathlib import Path
+
 import nox
 
 BACKENDS = ["numpy", "torch", "jax", "tensorflow", "array_api_strict"]
@@ -14,18 +18,45 @@ CI = [
     "third_party",
     "integration",
     "docs",
+    "sanitize",
+    "wheel",
 ]
 nox.options.sessions = CI
 
 
+_wheels: dict[str, Path] = {}
+
+
 def install(session: nox.Session, *packages: str) -> None:
-    """Install at the versions of constraints.txt; the project as a built wheel, never -e."""
+    """Install at the versions of constraints.txt."""
     session.install("-c", "constraints.txt", *packages)
 
 
+def built(session: nox.Session, folder: str = "wheel", **environment: str) -> Path:
+    """Return the project's wheel, built once for all sessions, as from source by anybody."""
+    if folder not in _wheels:
+        target = (session.cache_dir / folder).resolve()
+        shutil.rmtree(target, ignore_errors=True)
+        command = ("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(target), ".")
+        session.run(*command, env=environment, silent=True)
+        (_wheels[folder],) = target.glob("*.whl")
+    return _wheels[folder]
+
+
+def project(session: nox.Session, extras: str = "", *packages: str) -> None:
+    """Install the project as a wheel, never -e."""
+    wheel = str(built(session))
+    install(session, wheel + (f"[{extras}]" if extras else ""), *packages)
+    # pip leaves a wheel of the same version alone, and the environment may be of an earlier run.
+    session.install("--force-reinstall", "--no-deps", wheel)
+
+
 def quiet(**extra: str) -> dict[str, str]:
-    """Return an environment in which frameworks do not chatter or look for devices."""
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", **extra}
+    """Return an environment in which frameworks do not chatter or look for devices.
+
+    And in which Python looks for no package where it is started: here it would find the sources.
+    """
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONSAFEPATH": "1", **extra}
 
 
 @nox.session
@@ -40,7 +71,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """The core alone: no framework, and no SciPy, is installed."""
-    install(session, ".", "pytest")
+    project(session, "", "pytest")
     session.run("pytest", "tests/test_core_alone.py", *session.posargs, env=quiet())
 
 
@@ -49,30 +80,30 @@ def core(session: nox.Session) -> None:
 def conformance(session: nox.Session, backend: str) -> None:
     """The one suite on one backend, eager and traced, with only that framework installed."""
     extra = "test" if backend == "array_api_strict" else f"{backend},test"
-    install(
-        session, f".[{extra}]", *(["array-api-strict"] if backend == "array_api_strict" else [])
-    )
+    project(session, extra, *(["array-api-strict"] if backend == "array_api_strict" else []))
     session.run("pytest", "tests/conformance", "--backend", backend, *session.posargs, env=quiet())
 
 
 @nox.session
 def third_party(session: nox.Session) -> None:
     """A stranger's backend, installed as a stranger would, with the shipped checks."""
-    install(session, ".[test]", "./tests/third_party")
-    session.run("pytest", "tests/conformance", "--backend", "third_party", *session.posargs)
+    project(session, "test", "./tests/third_party")
+    session.run(
+        "pytest", "tests/conformance", "--backend", "third_party", *session.posargs, env=quiet()
+    )
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
-    install(session, ".[all,test]", "array-api-strict", "optax")
+    project(session, "all,test", "array-api-strict", "optax")
     session.run("pytest", "tests", "--ignore=tests/conformance", *session.posargs, env=quiet())
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation; a warning is an error."""
-    install(session, ".[docs]")
+    project(session, "docs")
     session.run("sphinx-build", "-W", "-n", "-q", "docs", "docs/_build")
 
 
@@ -80,15 +111,73 @@ def docs(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """The main job: train a small detector on real digits. `-- --backend torch` picks another."""
     framework = [name for name in ("torch", "tensorflow") if name in session.posargs]
-    install(session, f".[{','.join(['demo', *framework])}]")
+    project(session, ",".join(["demo", *framework]))
     session.run("python", "-m", "hungarian_core", "demo", *session.posargs, env=quiet())
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """The native solver's tests and a short fuzz, plain and under sanitizers, on each kernel."""
+    install(session, "cmake", "ninja")
+    for sanitizers in ("", "address,undefined", "thread"):
+        folder = session.cache_dir / f"sanitize-{sanitizers.partition(',')[0]}"
+        session.run(
+            *("cmake", "-S", ".", "-B", str(folder), "-G", "Ninja", "--fresh"),
+            *("-DHUNGARIAN_TESTS=ON", f"-DHUNGARIAN_SANITIZE={sanitizers}"),
+            silent=True,
+        )
+        session.run("cmake", "--build", str(folder), silent=True)
+        session.run("ctest", "--test-dir", str(folder), "-j2", "--output-on-failure")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Random bytes as problems for a minute, or for `-- SECONDS SEED`, in an optimised build."""
+    install(session, "cmake", "ninja")
+    folder = session.cache_dir / "fuzz"
+    options = ("-G", "Ninja", "--fresh", "-DHUNGARIAN_TESTS=ON")
+    session.run("cmake", "-S", ".", "-B", str(folder), *options, silent=True)
+    session.run("cmake", "--build", str(folder), silent=True)
+    session.run(str(folder / "fuzz"), *(session.posargs or ("60",)), external=True)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """What the wheel holds; that it, and the one without a library, work without a compiler."""
+    shipped, pure = built(session), built(session, "wheel-pure", HUNGARIAN_PURE="1")
+    if "-py3-none-" not in shipped.name or shipped.name.endswith("-any.whl"):
+        session.error(f"{shipped.name}: not one wheel for every Python of a platform")
+    if not pure.name.endswith("-py3-none-any.whl"):
+        session.error(f"{pure.name}: not one wheel for every platform")
+    suffixes = (".py", "py.typed", "libhungarian.so", "libhungarian.dylib")
+    for path in (shipped, pure):
+        with zipfile.ZipFile(path) as archive:
+            content = [name for name in archive.namelist() if ".dist-info/" not in name]
+            libraries = [name for name in content if name.endswith((".so", ".dylib"))]
+            if path == shipped and b"HungarianJax" not in archive.read(libraries[0]):
+                session.error("the library holds no XLA FFI handler")
+        if len(libraries) != (path == shipped):
+            session.error(f"{path.name} holds the libraries {libraries}")
+        if foreign := [name for name in content if not name.endswith(suffixes)]:
+            session.error(f"{path.name} holds {foreign}")
+
+    install(session, f"{shipped}[scipy]")
+    alone = {"PATH": session.bin, **quiet()}
+    for path, solver in ((pure, "auto"), (shipped, "native")):
+        session.install("--force-reinstall", "--no-deps", str(path))
+        session.run("python", "tests/native/smoke.py", solver, env=alone)
+        session.run("hungarian-core", "doctor", env=alone)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Side-by-side figures against published solvers."""
-    install(session, ".[jax,scipy]", "optax")
-    session.run("python", "benchmarks/core.py", *session.posargs)
+    peers = ("optax", "lapx", "hungarian-loss==1.0.2")
+    project(session, "scipy,jax,torch,tensorflow,keras", *peers, "rich", "matplotlib")
+    # A script finds the files beside it, which PYTHONSAFEPATH forbids, and not the sources.
+    session.run(
+        "python", "benchmarks/run.py", *session.posargs, env=quiet() | {"PYTHONSAFEPATH": ""}
+    )
 
 
 @nox.session
@@ -102,6 +191,7 @@ def tests(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Print the versions that constraints.txt should pin, from a fresh resolution."""
     session.install(
-        ".[all,test,docs]", "torch==2.13.0", "array-api-strict", "optax", "nox", "ruff", "mypy"
+        *(".[all,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
+        *("optax", "lapx", "hungarian-loss==1.0.2", "cmake", "ninja"),
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

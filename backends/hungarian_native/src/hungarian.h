@@ -1,0 +1,85 @@
+/* The assignment problem for a batch of cost matrices: the C interface of the native solver.
+ *
+ * One struct in, one call. Every field is eight bytes wide, so that any language can pack it.
+ * No Python and no framework: the solver is a leaf.
+ */
+#ifndef HUNGARIAN_H
+#define HUNGARIAN_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define HUNGARIAN_API __declspec(dllexport)
+#else
+#define HUNGARIAN_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever the layout of hungarian_batch or the meaning of a field changes. */
+#define HUNGARIAN_ABI 1
+
+enum hungarian_dtype { HUNGARIAN_FLOAT32 = 0, HUNGARIAN_FLOAT64 = 1 };
+
+/* What NaN and -inf do (+inf with maximize); as `nan=` of hungarian_core.assign. */
+enum hungarian_nan {
+  HUNGARIAN_NAN_RAISE = 0,  /* the sample is HUNGARIAN_INVALID */
+  HUNGARIAN_NAN_WORST = 1,  /* NaN counts as the worst, -inf as the best finite valid cost */
+  HUNGARIAN_NAN_FORBID = 2, /* NaN forbids the pair; -inf is invalid */
+};
+
+/* What became of a sample. Where not SOLVED its matches are -1 and its cost and duals NaN. */
+enum hungarian_status { HUNGARIAN_SOLVED = 0, HUNGARIAN_INVALID = 1, HUNGARIAN_INFEASIBLE = 2 };
+
+/* Errors of a call, all negative. */
+enum hungarian_error {
+  HUNGARIAN_BAD_ARGUMENT = -1,
+  HUNGARIAN_OUT_OF_MEMORY = -2,
+};
+
+typedef struct {
+  int64_t abi; /* HUNGARIAN_ABI */
+  int64_t dtype;
+  int64_t batch, n, m;
+  const void *cost;        /* [batch, n, m] */
+  int64_t cost_strides[3]; /* in elements, of any sign */
+  const uint8_t *row_mask; /* [batch, n] row-major, nonzero = valid; or NULL */
+  const uint8_t *col_mask; /* [batch, m] likewise */
+  const void *unmatched_cost;       /* [batch, n] in dtype, or NULL */
+  int64_t unmatched_cost_strides[2]; /* in elements */
+  int64_t maximize; /* 0 or 1 */
+  int64_t nan;
+  int64_t threads;    /* at most this many, 0 for the default of hungarian_set_num_threads */
+  int64_t index_bits; /* 32 or 64: the integers of col4row and row4col */
+  void *col4row;      /* [batch, n], -1 = unmatched; results are row-major */
+  void *row4col;      /* [batch, m] */
+  void *total;        /* [batch] in dtype */
+  void *u;            /* [batch, n] in dtype */
+  void *v;            /* [batch, m] in dtype */
+  uint8_t *status;    /* [batch] */
+} hungarian_batch;
+
+/* Solve; return how many samples are not HUNGARIAN_SOLVED, or a negative error. */
+HUNGARIAN_API int64_t hungarian_solve(const hungarian_batch *problems);
+
+/* Say what an error code means. */
+HUNGARIAN_API const char *hungarian_message(int64_t error);
+
+/* Set how many threads a call may use, this process over; 0 restores the default:
+ * HUNGARIAN_NUM_THREADS from the environment, else one per available processor, and one in a
+ * process that was forked. */
+HUNGARIAN_API void hungarian_set_num_threads(int64_t threads);
+HUNGARIAN_API int64_t hungarian_get_num_threads(void);
+
+HUNGARIAN_API int64_t hungarian_abi(void);
+
+/* The instruction set in use, such as "x86-64-v4". */
+HUNGARIAN_API const char *hungarian_variant(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

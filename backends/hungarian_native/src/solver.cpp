@@ -1,0 +1,170 @@
+// The C interface: arguments, the choice of a kernel, and the batch shared out among threads.
+#include <stdlib.h>
+
+#include <atomic>
+#include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include "hungarian.h"
+#include "kernel.h"
+#include "pool.h"
+
+namespace hungarian {
+namespace {
+
+constexpr int64_t LARGEST = INT32_MAX - 64;  // places are 32-bit, and padded
+constexpr int64_t MOST_THREADS = 1024;
+// Waking a thread takes tens of microseconds: each helper must have this much to do.
+constexpr double NANOSECONDS_PER_HELPER = 30e3;
+
+std::atomic<int64_t> chosen_threads{0};
+
+struct Variant {
+  const char *name;
+  SolveOne (*kernel)(int64_t dtype);
+};
+
+// The newest instruction set that this processor has; HUNGARIAN_VARIANT asks for an older one.
+Variant choose_variant() {
+  const char *asked = getenv("HUNGARIAN_VARIANT");
+  [[maybe_unused]] const char level = !asked ? '9' : asked[0] == 'v' ? asked[1] : '0';
+#ifdef HUNGARIAN_HAVE_V4
+  if (level >= '4' && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512cd")) {
+    return {"x86-64-v4", kernel_v4};
+  }
+#endif
+#ifdef HUNGARIAN_HAVE_V3
+  if (level >= '3' && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2")) {
+    return {"x86-64-v3", kernel_v3};
+  }
+#endif
+  return {"baseline", kernel_base};
+}
+
+const Variant &variant() {
+  static const Variant chosen = choose_variant();
+  return chosen;
+}
+
+int64_t available_processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  const unsigned found = std::thread::hardware_concurrency();
+  return found ? found : 1;
+}
+
+int64_t default_threads() {
+  if (const char *text = getenv("HUNGARIAN_NUM_THREADS")) {
+    char *end = nullptr;
+    const long asked = strtol(text, &end, 10);
+    if (end != text && *end == '\0' && asked > 0) {
+      return asked < MOST_THREADS ? asked : MOST_THREADS;
+    }
+  }
+  // A worker process is one of many.
+  return forked() ? 1 : available_processors();
+}
+
+bool valid(const hungarian_batch &p) {
+  if (p.abi != HUNGARIAN_ABI || p.dtype < 0 || p.dtype > HUNGARIAN_FLOAT64) return false;
+  if (p.batch < 0 || p.n < 0 || p.m < 0 || p.n > LARGEST || p.m > LARGEST) return false;
+  if (p.nan < 0 || p.nan > HUNGARIAN_NAN_FORBID || p.threads < 0) return false;
+  if (p.index_bits != 32 && p.index_bits != 64) return false;
+  if (p.batch == 0) return true;
+  if (!p.total || !p.status || (p.n && (!p.col4row || !p.u)) || (p.m && (!p.row4col || !p.v))) {
+    return false;
+  }
+  return p.cost || p.n == 0 || p.m == 0;
+}
+
+double nanoseconds(const hungarian_batch &p) {
+  const double n = double(p.n), m = double(p.m), least = n < m ? n : m;
+  return 100 + 0.3 * n * m + 3 * least * least;
+}
+
+// The samples of a call, taken in turns by the threads at work.
+struct Batch {
+  const hungarian_batch &problems;
+  const SolveOne solve;
+  const int64_t turn;
+  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> lost{0};
+  std::atomic<bool> out_of_memory{false};
+
+  static void work(void *self) { static_cast<Batch *>(self)->work(); }
+
+  void work() {
+    Scratch scratch;
+    for (;;) {
+      const int64_t first = next.fetch_add(turn, std::memory_order_relaxed);
+      if (first >= problems.batch) break;
+      const int64_t end = first + turn < problems.batch ? first + turn : problems.batch;
+      int64_t bad = 0;
+      for (int64_t b = first; b < end; ++b) {
+        const int status = solve(problems, b, scratch);
+        if (status < 0) out_of_memory.store(true, std::memory_order_relaxed);
+        bad += status != HUNGARIAN_SOLVED;
+      }
+      if (bad) lost.fetch_add(bad, std::memory_order_relaxed);
+    }
+    free(scratch.state);
+    free(scratch.lines);
+  }
+};
+
+}  // namespace
+}  // namespace hungarian
+
+using namespace hungarian;
+
+extern "C" {
+
+int64_t hungarian_solve(const hungarian_batch *problems) {
+  if (!problems || !valid(*problems)) return HUNGARIAN_BAD_ARGUMENT;
+  const hungarian_batch &p = *problems;
+  if (p.batch == 0) return 0;
+  const double worthwhile = 1 + nanoseconds(p) * double(p.batch) / NANOSECONDS_PER_HELPER;
+  int64_t threads = 1;
+  if (p.batch > 1 && worthwhile >= 2) {  // only then ask the system, which takes longer than some
+    threads = p.threads ? p.threads : hungarian_get_num_threads();
+    if (threads > MOST_THREADS) threads = MOST_THREADS;
+    if (threads > p.batch) threads = p.batch;
+    if (double(threads) > worthwhile) threads = int64_t(worthwhile);
+  }
+  const int64_t turn = threads == 1 ? p.batch : (p.batch + 8 * threads - 1) / (8 * threads);
+  Batch batch{p, variant().kernel(p.dtype), turn};
+  run_together(threads - 1, Batch::work, &batch);
+  return batch.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : batch.lost.load();
+}
+
+const char *hungarian_message(int64_t error) {
+  switch (error) {
+    case HUNGARIAN_BAD_ARGUMENT:
+      return "an argument of hungarian_solve is out of range";
+    case HUNGARIAN_OUT_OF_MEMORY:
+      return "out of memory";
+    default:
+      return error < 0 ? "unknown error" : "no error";
+  }
+}
+
+void hungarian_set_num_threads(int64_t threads) { chosen_threads = threads > 0 ? threads : 0; }
+
+int64_t hungarian_get_num_threads(void) {
+  const int64_t chosen = chosen_threads;
+  return chosen ? chosen : default_threads();
+}
+
+int64_t hungarian_abi(void) { return HUNGARIAN_ABI; }
+
+const char *hungarian_variant(void) { return variant().name; }
+
+}  // extern "C"
