@@ -1,6 +1,7 @@
 """Optimal matching and set-prediction losses, written once for every array framework."""
 
-from hungarian_core._backend import Backend, Solution
+from hungarian_core._backend import Backend, Problem, Solution
+from hungarian_core._hosts import host_solver
 from hungarian_core._registry import backends, bind, get_backend
 from hungarian_core._solve import solve
 from hungarian_core.assignment import (
@@ -17,6 +18,7 @@ __all__ = [
     "Assignment",
     "Backend",
     "HungarianLoss",
+    "Problem",
     "Solution",
     "assign",
     "backends",
@@ -24,6 +26,7 @@ __all__ = [
     "compute_euclidean_distance",
     "count_invalid",
     "get_backend",
+    "host_solver",
     "linear_sum_assignment",
     "loss",
     "solve",

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hungarian_core._backend import Array, Namespace, Solution
+from hungarian_core._backend import Array, Namespace
+from hungarian_core._minimise import Matching
 
 INF = float("inf")
 Loop = Callable[..., tuple[Array, ...]]
@@ -35,8 +36,8 @@ def solve(
     xp: Namespace,
     loop: Loop,
     shape: Callable[[Array], tuple[Any, ...]],
-) -> Solution:
-    """Solve `cost[b, n, m]` in O(b·n·m) memory; arguments as in `hungarian_core.solve`.
+) -> Matching:
+    """Minimise `cost[b, n, m]`, without NaN and -inf, in O(b·n·m) memory.
 
     The extents n and m are static, or at least 1 when the program runs.
     """
@@ -48,7 +49,7 @@ def solve(
             xp.permute_dims(cost, (0, 2, 1)), col_mask, row_mask, None,
             xp=xp, loop=loop, shape=shape,
         )  # fmt: skip
-        return Solution(flipped.row4col, flipped.col4row, flipped.v, flipped.u, flipped.feasible)
+        return Matching(flipped.row4col, flipped.col4row, flipped.v, flipped.u, flipped.feasible)
 
     rows, cols, price = row_mask, col_mask, unmatched_cost
     if rows is None:
@@ -271,7 +272,7 @@ def _certify(
     n: Any,
     *,
     xp: Namespace,
-) -> Solution:
+) -> Matching:
     """Return matching and duals; `u` is the largest that `v` allows, so the duals are feasible."""
     held = owner[:, None, :] == batch.row_ids[:, :, None]
     col4row = xp.max(xp.where(held, batch.col_ids[:, None, :], -1), axis=2)
@@ -292,12 +293,12 @@ def _certify(
         owner = owner[:, n:]
         col4row = xp.where(col4row >= n, col4row - n, -1)
     u, v = xp.where(rows, u, 0), xp.where(cols, v, 0)
-    return Solution(col4row, owner, u, v, feasible)
+    return Matching(col4row, owner, u, v, feasible)
 
 
 def _without_edges(
     cost: Array, rows: Array, cols: Array, price: Array | None, *, xp: Namespace
-) -> Solution:
+) -> Matching:
     """Solve no problems, or problems without rows or columns: nothing is matched."""
     index = xp.argsort(xp.astype(rows, xp.int8), axis=1).dtype
     u, v = xp.sum(cost, axis=2), xp.sum(cost, axis=1)  # zeros: an axis is empty
@@ -307,4 +308,4 @@ def _without_edges(
         feasible = xp.all(u < INF, axis=1)
     none4row = xp.zeros_like(rows, dtype=index) - 1
     none4col = xp.zeros_like(cols, dtype=index) - 1
-    return Solution(none4row, none4col, u, v, feasible)
+    return Matching(none4row, none4col, u, v, feasible)

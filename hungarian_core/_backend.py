@@ -21,14 +21,33 @@ DType = Any
 Namespace = ModuleType | Any
 
 
-class Solution(NamedTuple):
-    """What a solver returns for a batch of problems `cost[b, n, m]`."""
+class Problem(NamedTuple):
+    """A batch of assignment problems, checked for shapes and dtypes, with values as they came.
 
-    col4row: Array  # [b, n] index, -1 = unmatched
-    row4col: Array  # [b, m] index, -1 = unmatched
-    u: Array  # [b, n] row duals
-    v: Array  # [b, m] column duals
-    feasible: Array  # [b] bool; where False the other fields mean nothing
+    Batch axes are any number of leading ones, the same for every array.
+    """
+
+    cost: Array  # [..., n, m] float32 or float64; may hold anything, NaN too
+    row_mask: Array | None = None  # [..., n] bool, True = valid
+    col_mask: Array | None = None  # [..., m] bool
+    unmatched_cost: Array | None = None  # [..., n] in the dtype of cost
+    maximize: bool = False
+    nan: str = "raise"  # what NaN and -inf do, as for `assign`
+
+
+class Solution(NamedTuple):
+    """What became of a `Problem`, in its own sense: of greatest cost where it maximises.
+
+    A sample that is not solved has matches of -1 and NaN for cost and duals.
+    """
+
+    col4row: Array  # [..., n] index, -1 = unmatched
+    row4col: Array  # [..., m] index, -1 = unmatched
+    cost: Array  # [...] in the dtype of the problem's, like u and v
+    u: Array  # [..., n] row duals
+    v: Array  # [..., m] column duals
+    # [...] uint8: 0 solved, 1 invalid entries, 2 infeasible; None says that all are solved.
+    status: Array | None = None
 
 
 class Backend:
@@ -114,19 +133,12 @@ class Backend:
         xp, pairs = self.namespace(*arrays), zip(results, like, strict=True)
         return tuple(xp.asarray(r, dtype=dtype) for r, (_, dtype) in pairs)
 
-    def solve(
-        self,
-        cost: Array,
-        row_mask: Array | None,
-        col_mask: Array | None,
-        unmatched_cost: Array | None,
-        *,
-        solver: str,
-    ) -> Solution | None:
-        """Solve `cost[b, n, m]` in the framework's own way, or return None to decline.
+    def solve(self, problem: Problem, *, solver: str) -> Solution | None:
+        """Solve in the framework's own way, or return None to decline.
 
-        `solver` is the solver chosen by name, never ``"auto"``. The arguments are
-        those of `hungarian_core.solve`, which does the work when this declines.
+        `solver` is the user's choice. ``"auto"`` leaves it to the backend, whose own way
+        then comes before every other; a solver by name is to be honoured.
+        `hungarian_core.solve` does the work when this declines.
         """
         return None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._minimise import INVALID
 
-SOLVERS = ("auto", "core", "scipy")
+SOLVERS = ("auto", "native", "scipy", "core")
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
 
@@ -121,21 +122,11 @@ def slices(sizes: Any, chosen: Any, losses: Any, weights: Any) -> None:
             )
 
 
-def _first(flags: Array, batch: tuple[Any, ...], xp: Namespace) -> str:
-    """Say which sample is the first where flags[b] holds."""
-    flat = int(xp.argmax(xp.astype(flags, xp.int8), axis=0))
-    if not batch:
-        return ""
-    index: list[int] = []
-    for extent in reversed(batch):
-        flat, at = divmod(flat, extent)
-        index.insert(0, at)
-    where = index[0] if len(index) == 1 else tuple(index)
-    return f" (first at batch index {where})"
-
-
-def valid_entries(invalid: Array, batch: tuple[Any, ...], nan: str, xp: Namespace) -> None:
-    """Raise if a problem has NaN or -inf costs; for concrete arrays only."""
+def solved(status: Array, nan: str, backend: Backend, xp: Namespace) -> None:
+    """Raise if a problem has NaN or -inf costs, or no finite matching; for concrete arrays only."""
+    if not bool(xp.any(status != 0)):
+        return
+    invalid = status == INVALID
     if bool(xp.any(invalid)):
         remedy = (
             'pass nan="worst" to replace such entries'
@@ -144,16 +135,25 @@ def valid_entries(invalid: Array, batch: tuple[Any, ...], nan: str, xp: Namespac
         )
         raise ValueError(
             "matrix contains invalid numeric entries: NaN or -inf (+inf with maximize)"
-            f"{_first(invalid, batch, xp)}; look for a diverged model or an overflow in "
+            f"{_first(invalid, backend, xp)}; look for a diverged model or an overflow in "
             f"half precision, or {remedy}"
         )
+    raise ValueError(
+        f"cost matrix is infeasible: no complete matching avoids the +inf entries"
+        f"{_first(status != 0, backend, xp)}; open some edges, or pass a finite unmatched_cost= "
+        "so that rows may stay unmatched"
+    )
 
 
-def feasible(feasible: Array, batch: tuple[Any, ...], xp: Namespace) -> None:
-    """Raise if a problem has no finite matching; for concrete arrays only."""
-    if not bool(xp.all(feasible)):
-        raise ValueError(
-            f"cost matrix is infeasible: no complete matching avoids the +inf entries"
-            f"{_first(~feasible, batch, xp)}; open some edges, or pass a finite unmatched_cost= "
-            "so that rows may stay unmatched"
-        )
+def _first(flags: Array, backend: Backend, xp: Namespace) -> str:
+    """Say which sample is the first where flags[...] holds."""
+    batch = backend.shape(flags)
+    if not batch:
+        return ""
+    flat = int(xp.argmax(xp.astype(xp.reshape(flags, (-1,)), xp.int8), axis=0))
+    index: list[int] = []
+    for extent in reversed(batch):
+        flat, at = divmod(flat, extent)
+        index.insert(0, at)
+    where = index[0] if len(index) == 1 else tuple(index)
+    return f" (first at batch index {where})"

@@ -21,6 +21,8 @@ GROUP = "hungarian_core.backends"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULTS = Backend()
+# What goes along with the arrays of any framework.
+_ADAPTING = (list, tuple, int, float, complex, Mapping)
 _loaded: dict[str, Backend] = {}
 _by_type: dict[type, str | None] = {}
 
@@ -119,24 +121,36 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
             "an instance of hungarian_core.Backend, or None"
         )
     found: Backend | None = None
-    source = ""
-    for label, x in [*((f"argument {k}", x) for k, x in enumerate(arrays)), *named.items()]:
-        if x is None or isinstance(x, (list, tuple, int, float, complex, Mapping)):
+    for x in (*arrays, *named.values()):
+        if x is None:
             continue
         kind = type(x)
-        _resolve(kind)
-        root = _by_type[kind]
-        if root is None:
-            raise ValueError(_unknown_type(label, kind))
-        candidate = _named(root)
+        root = _by_type.get(kind, "")
+        if root and root in _loaded:
+            candidate = _loaded[root]
+        elif issubclass(kind, _ADAPTING):
+            continue
+        else:
+            _resolve(kind)
+            root = _by_type[kind]
+            if root is None:
+                raise ValueError(_unknown_type(_label(x, arrays, named), kind))
+            candidate = _named(root)
         if found is None:
-            found, source = candidate, label
+            found, first = candidate, x
         elif candidate is not found:
             raise ValueError(
-                f"{source} is a {found.name} array and {label} a {candidate.name} array; "
+                f"{_label(first, arrays, named)} is a {found.name} array and "
+                f"{_label(x, arrays, named)} a {candidate.name} array; "
                 "pass arrays of one framework or choose backend="
             )
     return _named("numpy") if found is None else found
+
+
+def _label(x: Array, arrays: tuple[Array, ...], named: Mapping[str, Array]) -> str:
+    """Return what an argument is to be called."""
+    labels = [*((f"argument {k}", y) for k, y in enumerate(arrays)), *named.items()]
+    return next(label for label, y in labels if y is x)
 
 
 def backend_of(x: Array) -> Backend:

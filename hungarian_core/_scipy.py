@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hungarian_core._backend import Backend, Problem, Solution
+from hungarian_core._minimise import Matching, by_minimising
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -19,26 +23,32 @@ def available() -> bool:
     return _installed
 
 
+def load() -> Callable[..., Solution]:
+    """Return SciPy's solver as a host solver."""
+    if not _installed:
+        raise ImportError('solver="scipy" needs SciPy: pip install scipy, or choose solver="core"')
+    return solve
+
+
 def solve(
     cost: Floats,
-    row_mask: Bools | None = None,
-    col_mask: Bools | None = None,
-    unmatched_cost: Floats | None = None,
-) -> tuple[np.ndarray, ...]:
-    """Return the fields of a `Solution` for `cost[..., n, m]`, as NumPy arrays."""
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'solver="scipy" needs SciPy: pip install scipy, or choose solver="core"'
-        ) from error
-    *lead, n, m = cost.shape
-    size = int(np.prod(lead))
-    table = cost.reshape(size, n, m)
-    rows = None if row_mask is None else row_mask.reshape(size, n)
-    cols = None if col_mask is None else col_mask.reshape(size, m)
-    price = None if unmatched_cost is None else unmatched_cost.reshape(size, n)
+    row_mask: Bools | None,
+    col_mask: Bools | None,
+    unmatched_cost: Floats | None,
+    maximize: bool,
+    nan: str,
+) -> Solution:
+    """Solve the problem of these fields, one sample after the other."""
+    problem = Problem(cost, row_mask, col_mask, unmatched_cost, maximize, nan)
+    return by_minimising(problem, _minimise, cost.shape, Backend().namespace(cost))
 
+
+def _minimise(
+    table: Floats, rows: Bools | None, cols: Bools | None, price: Floats | None
+) -> Matching:
+    from scipy.optimize import linear_sum_assignment
+
+    size, n, m = table.shape
     col4row = np.full((size, n), -1, np.int64)
     row4col = np.full((size, m), -1, np.int64)
     feasible = np.ones(size, np.bool_)
@@ -67,13 +77,7 @@ def solve(
         col4row[b, i] = j
         row4col[b, j] = i
     u, v = _duals(table, rows, cols, price, col4row, row4col)
-    return (
-        col4row.reshape(*lead, n),
-        row4col.reshape(*lead, m),
-        u.astype(cost.dtype).reshape(*lead, n),
-        v.astype(cost.dtype).reshape(*lead, m),
-        feasible.reshape(lead),
-    )
+    return Matching(col4row, row4col, u.astype(table.dtype), v.astype(table.dtype), feasible)
 
 
 def _duals(

@@ -1,83 +1,84 @@
-"""Choose who solves a batch of problems: the backend, SciPy, or the core's algorithm."""
+"""Choose who solves a batch of problems: the backend, a solver on the host, or the core."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hungarian_core import _assign, _scipy
-from hungarian_core._backend import Array, Backend, DType, Namespace, Solution
+from hungarian_core import _assign
+from hungarian_core._backend import Array, Backend, DType, Namespace, Problem, Solution
+from hungarian_core._hosts import HostSolver, answer, host_solver
+from hungarian_core._minimise import Matching, by_minimising
 
 
 def solve(
-    cost: Array,
-    row_mask: Array | None = None,
-    col_mask: Array | None = None,
-    unmatched_cost: Array | None = None,
-    *,
-    solver: str = "auto",
-    backend: Backend,
+    problem: Problem, *, solver: str = "auto", backend: Backend, ask: bool = True
 ) -> Solution:
-    """Solve `cost[b, n, m]` by a solver's name: what `assign` does between its checks.
+    """Solve a batch of problems: what `assign` does between its checks.
 
     A backend's `solve` hook may call it, with the arrays of its own framework.
 
     Args:
-        cost: `[b, n, m]`, float32 or float64, no NaN or -inf at valid entries.
-        row_mask: `[b, n]` bool or None.
-        col_mask: `[b, m]` bool or None.
-        unmatched_cost: `[b, n]` in the dtype of `cost`, no NaN or -inf, or None.
+        problem: The batch, in arrays of one framework.
         solver: As for `assign`.
         backend: The backend of the arrays.
+        ask: Whether to ask the backend's hook first; the hook itself passes False.
     """
-    if solver == "auto":
-        solver = "scipy" if backend.on_host(cost) and _scipy.available() else "core"
-    solution = backend.solve(cost, row_mask, col_mask, unmatched_cost, solver=solver)
-    if solution is not None:
-        return solution
-    shape = backend.shape(cost)
-    if solver == "scipy":
-        return _solve_by_scipy(cost, row_mask, col_mask, unmatched_cost, shape, backend)
+    found = backend.solve(problem, solver=solver) if ask else None
+    if found is not None:
+        return found
+    host = None
+    if solver != "auto" or backend.on_host(problem.cost):
+        host = host_solver(solver)
+    return _by_core(problem, backend) if host is None else _by_host(problem, host, backend)
+
+
+def _by_host(problem: Problem, host: HostSolver, backend: Backend) -> Solution:
+    fields = dict(zip(Problem._fields, problem[:4], strict=False))
+    given = {name: x for name, x in fields.items() if x is not None}
+
+    solved = False
+
+    def on_host(*arrays: Any) -> tuple[Any, ...]:
+        nonlocal solved
+        found, solved = answer(host, problem._replace(**dict(zip(given, arrays, strict=True))))
+        return found
+
+    cost = problem.cost
+    *batch, n, m = backend.shape(cost)
     xp = backend.namespace(cost)
-    if all(isinstance(extent, int) for extent in shape[1:]):
-        return _assign.solve(
-            cost, row_mask, col_mask, unmatched_cost,
-            xp=xp, loop=backend.while_loop, shape=backend.shape,
-        )  # fmt: skip
-    return _solve_unknown_extents(cost, row_mask, col_mask, unmatched_cost, backend, xp)
-
-
-def _solve_by_scipy(
-    cost: Array,
-    row_mask: Array | None,
-    col_mask: Array | None,
-    unmatched_cost: Array | None,
-    shape: tuple[Any, ...],
-    backend: Backend,
-) -> Solution:
-    size, n, m = shape
-    given = {"row_mask": row_mask, "col_mask": col_mask, "unmatched_cost": unmatched_cost}
-    options = {name: x for name, x in given.items() if x is not None}
-
-    def on_host(cost: Any, *values: Any) -> tuple[Any, ...]:
-        return _scipy.solve(cost, **dict(zip(options, values, strict=True)))
-
-    info = backend.namespace(cost).__array_namespace_info__()
-    index = info.default_dtypes()["indexing"]
+    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    rows, cols, each = (*batch, n), (*batch, m), tuple(batch)
     like = (
-        ((size, n), index), ((size, m), index),
-        ((size, n), cost.dtype), ((size, m), cost.dtype), ((size,), info.dtypes()["bool"]),
+        (rows, index), (cols, index), (each, cost.dtype), (rows, cost.dtype), (cols, cost.dtype),
+        (each, xp.uint8),
     )  # fmt: skip
-    return Solution(*backend.host_call(on_host, cost, *options.values(), like=like))
+    found = Solution(*backend.host_call(on_host, *given.values(), like=like))
+    # Known already if this was no program: nobody has to look at the status again.
+    return found._replace(status=None) if solved else found
 
 
-def _solve_unknown_extents(
+def _by_core(problem: Problem, backend: Backend) -> Solution:
+    xp, shape = backend.namespace(problem.cost), backend.shape(problem.cost)
+
+    def minimise(cost: Array, rows: Any, cols: Any, price: Any) -> Matching:
+        if all(isinstance(extent, int) for extent in shape[-2:]):
+            return _assign.solve(
+                cost, rows, cols, price,
+                xp=xp, loop=backend.while_loop, shape=backend.shape,
+            )  # fmt: skip
+        return _by_core_with_unknown_extents(cost, rows, cols, price, backend, xp)
+
+    return by_minimising(problem, minimise, shape, xp)
+
+
+def _by_core_with_unknown_extents(
     cost: Array,
     row_mask: Array | None,
     col_mask: Array | None,
     unmatched_cost: Array | None,
     backend: Backend,
     xp: Namespace,
-) -> Solution:
+) -> Matching:
     """Run the core on extents that may turn out to be 0: append an invalid row and column."""
     _, n, m = backend.shape(cost)
     rows = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=2) if row_mask is None else row_mask
@@ -94,7 +95,7 @@ def _solve_unknown_extents(
         cost, rows, cols, unmatched_cost,
         xp=xp, loop=backend.while_loop, shape=backend.shape,
     )  # fmt: skip
-    return Solution(
+    return Matching(
         found.col4row[:, :n], found.row4col[:, :m], found.u[:, :n], found.v[:, :m], found.feasible
     )
 

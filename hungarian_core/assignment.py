@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend, DType, Namespace, Solution
+from hungarian_core._backend import Array, Backend, Namespace, Problem
+from hungarian_core._minimise import unsound
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core._solve import solve, solving_dtype
 from hungarian_core._tracing import unconverted
 
 Nan = Literal["raise", "worst", "forbid"]
-Solver = Literal["auto", "core", "scipy"]
-
-_INF, _NAN = float("inf"), float("nan")
+Solver = Literal["auto", "native", "scipy", "core"]
 
 
 class Assignment(NamedTuple):
@@ -102,9 +100,11 @@ def assign(
         nan: What NaN and -inf do. ``"raise"``: an error. ``"worst"``: NaN counts as the
             worst, -inf as the best finite cost of its matrix. ``"forbid"``: NaN
             forbids the pair, -inf is an error. `count_invalid` counts them.
-        solver: ``"core"`` is the library's algorithm on the array's device, ``"scipy"``
-            SciPy's on the host. ``"auto"`` takes SciPy for arrays in host memory, if
-            it is installed, else the core. Solvers may differ among equally good matchings.
+        solver: ``"native"`` is the library's C++ solver, on the host, ``"scipy"`` SciPy's
+            there, ``"core"`` the library's algorithm on the array's device. ``"auto"`` takes the
+            native solver for arrays in host memory, where it does not load, with a warning,
+            SciPy's, if it is installed, else the core. Solvers may differ among equally good
+            matchings.
         backend: A backend's name or instance, to which other arrays are converted;
             by default the one of the arrays.
 
@@ -116,6 +116,7 @@ def assign(
     Raises:
         ValueError: Shapes or dtypes do not fit; for concrete arrays on the host also
             "matrix contains invalid numeric entries" and "cost matrix is infeasible".
+        ImportError: The solver asked for by name is not installed or does not load.
 
     Reference:
         Jonker and Volgenant, A shortest augmenting path algorithm for dense and sparse
@@ -129,47 +130,25 @@ def assign(
     )
     cost = backend.stop_gradient(backend.asarray(cost))
     xp = backend.namespace(cost)
-    _checks.real("cost", cost, xp)
     shape = backend.shape(cost)
     _checks.cost_shape(shape)
-    *batch, n, m = shape
-    size = math.prod(batch)
-
-    dtype = solving_dtype(cost.dtype, xp)
-    table = xp.reshape(xp.astype(cost, dtype, copy=False), (size, n, m))
-    rows = _mask("row_mask", row_mask, (*batch, n), (size, n), cost, backend, xp)
-    cols = _mask("col_mask", col_mask, (*batch, m), (size, m), cost, backend, xp)
-    price = _price(unmatched_cost, shape, size, cost, dtype, backend, xp)
-    if maximize:
-        table, price = -table, None if price is None else -price
-
-    table, invalid = _judge(table, rows, cols, price, nan, _without_entries(shape), xp)
-    may_raise = backend.on_host(cost) and not backend.is_traced(cost)
-    if may_raise:
-        _checks.valid_entries(invalid, tuple(batch), nan, xp)
-    else:
-        table = xp.where(_unsound(table, xp), _INF, table)  # a solver meets no NaN
-    found = solve(table, rows, cols, price, solver=solver, backend=backend)
-    if may_raise:
-        _checks.feasible(found.feasible, tuple(batch), xp)
-    total = _total(table, found, rows, price, (n, m), xp)
-
-    col4row, row4col, u, v = found.col4row, found.row4col, found.u, found.v
-    if maximize:
-        total, u, v = -total, -u, -v
-    if not may_raise:
-        lost = invalid | ~found.feasible
-        col4row = xp.where(lost[:, None], -1, col4row)
-        row4col = xp.where(lost[:, None], -1, row4col)
-        u, v = xp.where(lost[:, None], _NAN, u), xp.where(lost[:, None], _NAN, v)
-        total = xp.where(lost, _NAN, total)
-    return Assignment(
-        xp.reshape(col4row, (*batch, n)),
-        xp.reshape(row4col, (*batch, m)),
-        xp.reshape(total, tuple(batch)),
-        xp.reshape(u, (*batch, n)),
-        xp.reshape(v, (*batch, m)),
-    )
+    dtype = cost.dtype
+    if dtype != xp.float32 and dtype != xp.float64:
+        _checks.real("cost", cost, xp)
+        cost = xp.astype(cost, solving_dtype(dtype, xp))
+    rows = cols = price = None
+    if row_mask is not None:
+        rows = _mask("row_mask", row_mask, shape[:-1], cost, backend, xp)
+    if col_mask is not None:
+        cols = _mask("col_mask", col_mask, (*shape[:-2], shape[-1]), cost, backend, xp)
+    if unmatched_cost is not None:
+        price = _price(unmatched_cost, shape, cost, backend, xp)
+    problem = Problem(cost, rows, cols, price, bool(maximize), nan)
+    found = solve(problem, solver=solver, backend=backend)
+    status = found.status
+    if status is not None and not backend.is_traced(status) and backend.on_host(status):
+        _checks.solved(status, nan, backend, xp)
+    return Assignment(*found[:5])
 
 
 def linear_sum_assignment(
@@ -235,124 +214,36 @@ def count_invalid(
     shape = backend.shape(cost)
     _checks.cost_shape(shape)
     table = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
-    unsound = _unsound(-table if maximize else table, xp)
+    bad = unsound(-table if maximize else table, xp)
     if row_mask is not None:
         row_mask = backend.asarray(row_mask, like=cost)
         _checks.mask("row_mask", row_mask, shape[:-1], backend, xp)
-        unsound = unsound & row_mask[..., :, None]
+        bad = bad & row_mask[..., :, None]
     if col_mask is not None:
         col_mask = backend.asarray(col_mask, like=cost)
         _checks.mask("col_mask", col_mask, (*shape[:-2], shape[-1]), backend, xp)
-        unsound = unsound & col_mask[..., None, :]
+        bad = bad & col_mask[..., None, :]
     index = xp.__array_namespace_info__().default_dtypes()["indexing"]
-    return xp.sum(xp.astype(unsound, index), axis=(-2, -1))
-
-
-def _without_entries(shape: tuple[Any, ...]) -> bool:
-    n, m = shape[-2:]
-    return (isinstance(n, int) and n == 0) or (isinstance(m, int) and m == 0)
+    return xp.sum(xp.astype(bad, index), axis=(-2, -1))
 
 
 def _mask(
-    name: str,
-    mask: Array | None,
-    shape: tuple[Any, ...],
-    flat: tuple[Any, ...],
-    cost: Array,
-    backend: Backend,
-    xp: Namespace,
-) -> Array | None:
-    if mask is None:
-        return None
+    name: str, mask: Array, shape: tuple[Any, ...], cost: Array, backend: Backend, xp: Namespace
+) -> Array:
     mask = backend.asarray(mask, like=cost)
     _checks.mask(name, mask, shape, backend, xp)
-    return xp.reshape(mask, flat)
+    return mask
 
 
 def _price(
-    price: Array | float | None,
-    shape: tuple[Any, ...],
-    size: Any,
-    like: Array,
-    dtype: DType,
-    backend: Backend,
-    xp: Namespace,
-) -> Array | None:
-    """Return the price of leaving a row unmatched as `[b, n]`."""
-    if price is None:
-        return None
-    array: Array = backend.stop_gradient(backend.asarray(price, like=like))
+    price: Array | float, shape: tuple[Any, ...], cost: Array, backend: Backend, xp: Namespace
+) -> Array:
+    """Return the price of leaving a row unmatched, `[..., n]`, in the dtype of `cost`."""
+    array: Array = backend.stop_gradient(backend.asarray(price, like=cost))
     _checks.real("unmatched_cost", array, xp)
     came = backend.shape(array)
     _checks.price_shape(came, shape)
-    array = xp.astype(array, dtype)
+    array = xp.astype(array, cost.dtype, copy=False)
     if len(came) == len(shape) - 2:
         array = array[..., None]
-    return xp.reshape(xp.broadcast_to(array, shape[:-1]), (size, shape[-2]))
-
-
-def _judge(
-    cost: Array,
-    rows: Array | None,
-    cols: Array | None,
-    price: Array | None,
-    nan: Nan,
-    without_entries: bool,
-    xp: Namespace,
-) -> tuple[Array, Array]:
-    """Apply the nan policy; return the costs and which problems stay invalid, `[b]`."""
-    if nan == "forbid":
-        cost = xp.where(xp.isnan(cost), _INF, cost)
-    unsound = _unsound(cost, xp)
-    if nan == "worst" and not without_entries:
-        finite = _among_valid(xp.isfinite(cost), rows, cols)
-        some = xp.any(finite, axis=(1, 2), keepdims=True)
-        best = xp.min(xp.where(finite, cost, _INF), axis=(1, 2), keepdims=True)
-        worst = xp.max(xp.where(finite, cost, -_INF), axis=(1, 2), keepdims=True)
-        repaired = xp.where(xp.isnan(cost), xp.where(some, worst, 0), xp.where(some, best, 0))
-        cost, unsound = xp.where(unsound, repaired, cost), xp.zeros_like(unsound)
-    invalid = xp.any(_among_valid(unsound, rows, cols), axis=(1, 2))
-    if price is not None:
-        unpriced = _unsound(price, xp)
-        invalid = invalid | xp.any(unpriced if rows is None else unpriced & rows, axis=1)
-    return cost, invalid
-
-
-def _unsound(cost: Array, xp: Namespace) -> Array:
-    """Say which costs no matching can be compared by.
-
-    Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN.
-    """
-    return xp.isnan(cost) | (cost == -_INF)
-
-
-def _among_valid(flags: Array, rows: Array | None, cols: Array | None) -> Array:
-    """Return flags[b, n, m] at valid entries and False elsewhere."""
-    if rows is not None:
-        flags = flags & rows[:, :, None]
-    return flags if cols is None else flags & cols[:, None, :]
-
-
-def _total(
-    cost: Array,
-    found: Solution,
-    rows: Array | None,
-    price: Array | None,
-    extents: tuple[Any, Any],
-    xp: Namespace,
-) -> Array:
-    """Return the cost of the matching and of the rows that paid to stay unmatched, `[b]`."""
-    matched = found.col4row >= 0
-    if _without_entries(extents):
-        total = xp.sum(cost, axis=(1, 2))  # of nothing
-    elif all(isinstance(extent, int) for extent in extents):
-        at = xp.where(matched, found.col4row, 0)[:, :, None]
-        total = xp.sum(xp.where(matched, xp.take_along_axis(cost, at, axis=2)[:, :, 0], 0), axis=1)
-    else:  # a side may turn out to be empty, with no entry to gather
-        columns = xp.cumulative_sum(xp.ones_like(found.row4col), axis=1) - 1
-        pairs = found.col4row[:, :, None] == columns[:, None, :]
-        total = xp.sum(xp.where(pairs, cost, 0), axis=(1, 2))
-    if price is not None:
-        paying = ~matched if rows is None else ~matched & rows
-        total = total + xp.sum(xp.where(paying, price, 0), axis=1)
-    return total
+    return xp.broadcast_to(array, shape[:-1])

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def doctor(argv: Sequence[str] = ()) -> int:
-    """Print versions, and for each backend whether it matches and computes a loss as it should.
+    """Print versions, the native solver, and whether each backend matches and computes a loss.
 
     Returns:
         0 if every installed backend works, else 1.
@@ -74,6 +74,7 @@ def doctor(argv: Sequence[str] = ()) -> int:
         f"hungarian-core {hc.__version__} on NumPy {np.__version__}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     )
+    print(f"native solver: {describe_native()}")
     checks = [examine(name) for name in hc.backends()]
     registered = {e.value: e.name for e in importlib.metadata.entry_points(group=BACKENDS)}
     for name in sorted(set(registered.values()) - {check.backend for check in checks}):
@@ -82,6 +83,15 @@ def doctor(argv: Sequence[str] = ()) -> int:
             checks.append(Check(name, "not installed", "-", "-", remedy, False))
     _print_table(("backend", "version", "2x2 matching", "loss", ""), [c[:5] for c in checks])
     return int(any(check.broken for check in checks))
+
+
+def describe_native() -> str:
+    """Say which native library is loaded and how it solves, or why it does not load."""
+    try:
+        native = hc.host_solver("native")
+    except ImportError as error:
+        return str(error).removeprefix("solver='native' ")
+    return str(getattr(native, "describe", lambda: native)())
 
 
 class Check(NamedTuple):

@@ -77,7 +77,7 @@ def torch() -> list[Driver]:
         name = "torch-compile"
         raises = False
         host_calls = loops = False  # as above
-        thorough = False
+        thorough = thorough_native = False
 
         def trace(self, function: Function) -> Function:
             # The graph is captured and differentiated as always; only the code generator, which
@@ -196,7 +196,7 @@ def tensorflow() -> list[Driver]:
     class TensorFlowFunction(TensorFlow):
         name = "tensorflow-function"
         raises = False
-        thorough = False
+        thorough = thorough_native = False
 
         def trace(self, function: Function) -> Function:
             return tf.function(function)
@@ -204,7 +204,7 @@ def tensorflow() -> list[Driver]:
     class TensorFlowUnknown(TensorFlowFunction):
         name = "tensorflow-unknown"
         static_shapes = False
-        thorough = True  # one program serves all shapes
+        thorough = thorough_native = True  # one program serves all shapes
 
         def trace(self, function: Function) -> Function:
             @functools.cache
@@ -216,7 +216,7 @@ def tensorflow() -> list[Driver]:
 
     class TensorFlowXla(TensorFlowFunction):
         name = "tensorflow-xla"
-        host_calls = False
+        host_calls = host_solvers = False
 
         def trace(self, function: Function) -> Function:
             return tf.function(function, jit_compile=True)

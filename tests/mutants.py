@@ -16,7 +16,7 @@ import hungarian_tapegrad
 import numpy as np
 import tapegrad
 
-from hungarian_core import Backend, Solution, solve
+from hungarian_core import Backend, Problem, Solution, solve
 from hungarian_core.testing import Driver
 
 _drivers = run_path(str(Path(__file__).with_name("drivers.py")))
@@ -29,9 +29,9 @@ def _driver(backend: Backend) -> list[Driver]:
     return [driver]
 
 
-def _core(backend: Backend, *arguments: Any) -> Solution:
+def _core(problem: Problem) -> Solution:
     """Return the right answer, to be spoilt."""
-    return solve(*arguments, solver="core", backend=Healthy())
+    return solve(problem, solver="core", backend=Healthy())
 
 
 def healthy() -> list[Driver]:
@@ -111,10 +111,11 @@ def greedy_matcher() -> list[Driver]:
     """Each row takes the cheapest column left; the duals are made up so that the gap is 0."""
 
     class Mutant(Healthy):
-        def solve(self, cost: Any, rows: Any, cols: Any, price: Any, *, solver: str) -> Any:
-            if rows is not None or cols is not None or price is not None:
-                return None
-            table, (size, n, m) = cost.data.copy(), cost.shape
+        def solve(self, problem: Problem, *, solver: str) -> Any:
+            right = _core(problem)
+            if problem[1:] != Problem(None)[1:] or problem.cost.data.ndim != 3:
+                return right
+            table, (size, n, m) = problem.cost.data.copy(), problem.cost.shape
             col4row, row4col = np.full((size, n), -1), np.full((size, m), -1)
             u = np.zeros((size, n), table.dtype)
             for b in range(size):
@@ -122,8 +123,9 @@ def greedy_matcher() -> list[Driver]:
                     j = table[b, i].argmin()
                     col4row[b, i], row4col[b, j], u[b, i] = j, i, table[b, i, j]
                     table[b, :, j] = np.inf
-            v, sound = np.zeros((size, m), table.dtype), np.isfinite(u).all(1)
-            return Solution(*(tapegrad.asarray(x) for x in (col4row, row4col, u, v, sound)))
+            v, total = np.zeros((size, m), table.dtype), u.sum(1)
+            spoilt = (tapegrad.asarray(x) for x in (col4row, row4col, total, u, v))
+            return Solution(*spoilt, right.status)
 
     return _driver(Mutant())
 
@@ -132,9 +134,9 @@ def wrong_duals() -> list[Driver]:
     """The matching is right, and its proof out of order."""
 
     class Mutant(Healthy):
-        def solve(self, *arguments: Any, solver: str) -> Any:
-            found = _core(self, *arguments)
-            return found._replace(u=tapegrad.asarray(np.flip(found.u.data, 1).copy()))
+        def solve(self, problem: Problem, *, solver: str) -> Any:
+            found = _core(problem)
+            return found._replace(u=tapegrad.asarray(np.flip(found.u.data, -1).copy()))
 
     return _driver(Mutant())
 
@@ -143,8 +145,8 @@ def wrong_index_dtype() -> list[Driver]:
     """Indices come in the dtype of another convention."""
 
     class Mutant(Healthy):
-        def solve(self, *arguments: Any, solver: str) -> Any:
-            found = _core(self, *arguments)
+        def solve(self, problem: Problem, *, solver: str) -> Any:
+            found = _core(problem)
             return found._replace(
                 col4row=tapegrad.astype(found.col4row, tapegrad.int32),
                 row4col=tapegrad.astype(found.row4col, tapegrad.int32),
@@ -170,19 +172,25 @@ def neighbours_matter() -> list[Driver]:
     """Among equally good matchings, the choice depends on the place in the batch."""
 
     class Mutant(Healthy):
-        def solve(self, cost: Any, *others: Any, solver: str) -> Any:
-            if any(x is not None for x in others):
-                return None
-            plain = _core(self, cost, *others)
-            turned = _core(self, tapegrad.asarray(cost.data[:, :, ::-1].copy()), *others)
+        def solve(self, problem: Problem, *, solver: str) -> Any:
+            cost = problem.cost
+            plain = _core(problem)
+            if problem[1:] != Problem(None)[1:] or cost.data.ndim != 3:
+                return plain
+            turned = _core(Problem(tapegrad.asarray(cost.data[:, :, ::-1].copy())))
             m, odd = cost.shape[2], np.arange(cost.shape[0]) % 2 == 1
             col4row = np.where(turned.col4row.data >= 0, m - 1 - turned.col4row.data, -1)
-            values = (col4row, turned.row4col.data[:, ::-1], turned.u.data, turned.v.data[:, ::-1])
-            mixed = [
-                tapegrad.asarray(np.where(odd[:, None], b, a.data))
-                for a, b in zip(plain, values, strict=False)
-            ]
-            return Solution(*mixed, plain.feasible)
+            other = plain._replace(
+                col4row=tapegrad.asarray(col4row),
+                row4col=tapegrad.asarray(turned.row4col.data[:, ::-1]),
+                u=turned.u,
+                v=tapegrad.asarray(turned.v.data[:, ::-1]),
+            )
+            mixed = []
+            for a, b in zip(plain, other, strict=True):
+                chosen = odd[:, None] if a.data.ndim > 1 else odd
+                mixed.append(tapegrad.asarray(np.where(chosen, b.data, a.data)))
+            return Solution(*mixed)
 
     return _driver(Mutant())
 
@@ -231,3 +239,23 @@ def wrong_device() -> list[Driver]:
 
     driver.backend = Mutant()
     return [driver]
+
+
+def silent_status() -> list[Driver]:
+    """A solver of its own says that all is well whatever came."""
+
+    class Mutant(Healthy):
+        def solve(self, problem: Problem, *, solver: str) -> Any:
+            return _core(problem)._replace(status=None)
+
+    return _driver(Mutant())
+
+
+def forgotten_sense() -> list[Driver]:
+    """A solver of its own minimises, whatever the problem asks."""
+
+    class Mutant(Healthy):
+        def solve(self, problem: Problem, *, solver: str) -> Any:
+            return _core(problem._replace(maximize=False))
+
+    return _driver(Mutant())

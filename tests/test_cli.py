@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ import hungarian_core as hc
 from hungarian_core import cli
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hungarian_core", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
 def register(monkeypatch: pytest.MonkeyPatch, **commands: object) -> None:
@@ -104,11 +107,11 @@ class Wrong(hc.Backend):
 
     name = "wrong"
 
-    def solve(self, cost: np.ndarray, *arguments: object, **options: object) -> hc.Solution:
-        size, n, _ = cost.shape
-        identity = np.tile(np.arange(n), (size, 1))
-        zeros = np.zeros((size, n), cost.dtype)
-        return hc.Solution(identity, identity, zeros, zeros, np.ones(size, bool))
+    def solve(self, problem: hc.Problem, *, solver: str) -> hc.Solution:
+        *batch, n, _ = problem.cost.shape
+        identity = np.broadcast_to(np.arange(n), (*batch, n))
+        zeros = np.zeros((*batch, n), problem.cost.dtype)
+        return hc.Solution(identity, identity, zeros.sum(-1), zeros, zeros)
 
 
 class Broken(hc.Backend):
@@ -152,6 +155,20 @@ def test_doctor_tells_defects(
     assert "[0, 1]" in rows["wrong"]
     assert "expected [1, 0] and 6.50763825" in rows["wrong"]
     assert "works" in rows["numpy"]
+
+
+def test_doctor_describes_the_native_solver(capsys: pytest.CaptureFixture[str]) -> None:
+    native = pytest.importorskip("hungarian_native", reason="its library", exc_type=ImportError)
+    cli.main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert f"native solver: {native.describe()}" in lines
+
+
+def test_doctor_tells_why_the_native_solver_does_not_load(tmp_path: Path) -> None:
+    missing = str(tmp_path / "nowhere.so")
+    done = run("doctor", HUNGARIAN_NATIVE_LIBRARY=missing)
+    assert f"native solver: does not load. Tried {missing} (no such file)" in done.stdout
+    assert done.stderr.count("RuntimeWarning") <= 1
 
 
 def test_doctor_tells_how_to_install_what_is_missing(

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 FRAMEWORKS = ("torch", "jax", "jaxlib", "tensorflow", "keras")
-ADAPTERS = tuple(f"hungarian_{name}" for name in ("numpy", "torch", "jax", "tensorflow", "keras"))
+ADAPTERS = tuple(
+    f"hungarian_{name}" for name in ("native", "numpy", "torch", "jax", "tensorflow", "keras")
+)
 
 # None in sys.modules makes Python say that a module is not installed.
 BLOCKED = f"""

@@ -18,6 +18,7 @@ CORE = Path(hc.__file__).parent
 # What computes with arrays of any framework; `_backend.py` and `_scipy.py` know NumPy.
 MODULES = (
     "_assign.py",
+    "_minimise.py",
     "_solve.py",
     "_checks.py",
     "assignment.py",

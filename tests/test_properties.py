@@ -16,6 +16,7 @@ from hungarian_core.testing.driver import Driver
 
 NUMPY = Driver()
 DTYPES = ("float16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool")
+SOLVERS = ("core", "native", "scipy")
 MAGNITUDES = (1e-30, 1e-10, 1.0, 1e10, 1e30)
 
 
@@ -90,10 +91,11 @@ def _optimum(
     )
 
 
-@pytest.mark.parametrize("solver", ["core", "scipy"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @settings(max_examples=400, deadline=None)
 @given(case=problems())
 def test_optimal_and_certified(solver: str, case: Case) -> None:
+    checks.need_solver(NUMPY, solver)
     if case.bad is not None:
         with pytest.raises(ValueError, match="cost matrix is infeasible"):
             checks.run(NUMPY, case, solver)
@@ -112,6 +114,53 @@ def test_solvers_agree_on_the_total(case: Case) -> None:
         price = 0 if case.unmatched_cost is None else np.abs(case.unmatched_cost).max(initial=0)
         scale = max(finite.max(initial=0), price) * np.finfo(core.cost.dtype).eps
         np.testing.assert_allclose(core.cost, scipy.cost, rtol=0, atol=64 * scale)
+
+
+def _family(kind: str, n: int, m: int, rng: np.random.Generator) -> np.ndarray:
+    """Return costs of a kind that solvers find easy or hard."""
+    if kind == "uniform":
+        return rng.uniform(size=(n, m))
+    if kind == "integers":
+        return rng.integers(1, 101, (n, m)).astype(float)
+    if kind == "near_ties":
+        return 1 + rng.integers(0, 4, (n, m)) * np.finfo(np.float32).eps
+    if kind == "low_rank":
+        return rng.uniform(size=(n, 2)) @ rng.uniform(size=(2, m))
+    if kind == "two_cost":
+        return np.where(rng.uniform(size=(n, m)) < 0.1, 0.0, 1.0)
+    if kind == "sparse":
+        cost = np.where(rng.uniform(size=(n, m)) < 0.9, np.inf, rng.uniform(size=(n, m)))
+        np.fill_diagonal(cost, rng.uniform(size=min(n, m)))
+        return cost
+    if kind == "machol_wien":
+        return np.outer(np.arange(1, n + 1), np.arange(1, m + 1)).astype(float)
+    assert kind == "geometric"
+    return np.linalg.norm(rng.uniform(size=(n, 1, 2)) - rng.uniform(size=(m, 2)), axis=-1)
+
+
+FAMILIES = (
+    "uniform", "integers", "near_ties", "low_rank", "two_cost", "sparse", "machol_wien",
+    "geometric",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", FAMILIES)
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(1, 70), m=st.integers(1, 70), seed=st.integers(0, 2**32 - 1),
+    magnitude=st.sampled_from(MAGNITUDES), maximize=st.booleans(),
+)  # fmt: skip
+def test_families_natively(
+    kind: str, dtype: str, n: int, m: int, seed: int, magnitude: float, maximize: bool
+) -> None:
+    """Larger than the other problems, so that every phase of the native solver is at work."""
+    checks.need_solver(NUMPY, "native")
+    rng = np.random.default_rng(seed)
+    cost = (np.stack([_family(kind, n, m, rng) for _ in range(3)]) * magnitude).astype(dtype)
+    case = Case(kind, -cost if maximize else cost, dtype, maximize=maximize)
+    given, found = checks.run(NUMPY, case, "native")
+    checks.check(NUMPY, case, given, found)
 
 
 @settings(max_examples=100, deadline=None)
@@ -148,7 +197,7 @@ def test_the_gradients_of_the_reference(kind: str) -> None:
         np.testing.assert_allclose(grad_b[:, k], (ends[0] - ends[1]) / (2 * step), atol=1e-8)
 
 
-@pytest.mark.parametrize("solver", ["core", "scipy"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_where_the_published_package_fails(solver: str) -> None:
     """hungarian-loss 1.0.2 leaves one of the four objects here without a match."""
     found = hc.assign(PUBLISHED, solver=solver)

@@ -28,6 +28,8 @@ MUTANTS = {
     "neighbours_matter": "test_equal_inputs_give_equal_outputs",
     "early_loop": "test_while_loop_without_steps",
     "silent": "test_optimal_and_certified",
+    "silent_status": "test_optimal_and_certified",
+    "forgotten_sense": "test_linear_sum_assignment",
     "counted_twice": "test_all_reduce_of_one_worker",
 }
 

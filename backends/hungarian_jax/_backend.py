@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hungarian_core import Backend, Solution, solve
+from hungarian_core import Backend, Problem, Solution, host_solver
+from hungarian_jax import _native
 
 
 class JaxBackend(Backend):
@@ -67,18 +67,22 @@ class JaxBackend(Backend):
         shapes = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in like)
         return jax.pure_callback(typed, shapes, *arrays, vmap_method="broadcast_all")
 
-    def solve(
-        self, cost: Any, row_mask: Any, col_mask: Any, unmatched_cost: Any, *, solver: str
-    ) -> Solution | None:
-        if solver != "core" or self.is_traced(cost):
-            return None
-        return _compiled(cost, row_mask, col_mask, unmatched_cost)
+    def solve(self, problem: Problem, *, solver: str) -> Solution | None:
+        if any(self.is_traced(x) for x in problem[:4] if x is not None):
+            return _native.in_program(problem, solver, self)
+        host = None
+        if solver != "auto" or self.on_host(problem.cost):
+            host = host_solver(solver)
+        if host is None:
+            return _native.compiled_core(*problem, self)
+        if self.on_host(problem.cost) and solver != "scipy" and _native.registered(solver):
+            found = _native.compiled(*problem)
+            # Read here, in one step: `assign` would have to ask JAX for several.
+            return found if np.asarray(found.status).any() else found._replace(status=None)
+        return None
 
     def all_reduce(self, x: jax.Array) -> jax.Array:
         return x if self.axis_name is None else jax.lax.psum(x, self.axis_name)
 
 
 backend = JaxBackend()
-
-# Eager calls compile the core once per shape; a bare while_loop would compile at every call.
-_compiled = jax.jit(functools.partial(solve, solver="core", backend=backend))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hungarian_core import Backend, Solution
+from hungarian_core import Backend, Problem, Solution
+from hungarian_torch._native import solve_in_place
 from hungarian_torch._operator import solve_opaquely
 
 
@@ -57,7 +58,7 @@ class TorchBackend(Backend):
         return x.device.type == "cpu"
 
     def stop_gradient(self, x: Tensor) -> Tensor:
-        return x.detach()
+        return x.detach() if x.requires_grad else x
 
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
@@ -74,18 +75,17 @@ class TorchBackend(Backend):
         self, function: Callable[..., Any], *arrays: Tensor, like: Any
     ) -> tuple[Tensor, ...]:
         device = arrays[0].device
-        results = function(*(x.detach().cpu().numpy() for x in arrays))
+        results = function(*(x.numpy(force=True) for x in arrays))
         return tuple(
             torch.as_tensor(r, dtype=dtype, device=device)
             for r, (_, dtype) in zip(results, like, strict=True)
         )
 
-    def solve(
-        self, cost: Any, row_mask: Any, col_mask: Any, unmatched_cost: Any, *, solver: str
-    ) -> Solution | None:
-        if not self.is_traced(cost):
-            return None
-        return Solution(*solve_opaquely(cost, row_mask, col_mask, unmatched_cost, solver))
+    def solve(self, problem: Problem, *, solver: str) -> Solution | None:
+        cost = problem.cost
+        if self.is_traced(cost):
+            return Solution(*solve_opaquely(*problem, solver))
+        return solve_in_place(problem, solver) if cost.is_cpu else None
 
     def all_reduce(self, x: Tensor) -> Tensor:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

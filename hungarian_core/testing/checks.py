@@ -25,6 +25,17 @@ def need(driver: Driver, dtype: str) -> None:
         pytest.skip(f"{driver.name} has no {dtype}")
 
 
+def need_solver(driver: Driver | None, solver: str) -> None:
+    """Skip a test of a solver that is not there, or that a program of the driver cannot call."""
+    if solver == "native":
+        try:
+            hc.host_solver(solver)
+        except ImportError as error:
+            pytest.skip(str(error))
+    if solver in ("native", "scipy") and driver is not None and not driver.host_solvers:
+        pytest.skip(f"{driver.name} cannot solve on the host in its programs")
+
+
 def skip_slow(driver: Driver) -> None:
     """Skip a test that is not essential on a driver that compiles slowly."""
     if not driver.thorough:

@@ -25,12 +25,14 @@ class Driver:
         differentiable: Whether `value_and_grad` works.
         dtypes: The dtypes of the framework, by name. Tests of others are skipped, and one test
             checks that those are missing indeed.
-        host_calls: Whether a program of this driver may call NumPy while it runs. If not,
-            ``solver="scipy"`` is not tested.
+        host_calls: Whether a program of this driver may call NumPy while it runs.
+        host_solvers: Whether a program of this driver may solve on the host. If not,
+            ``solver="native"`` and ``"scipy"`` are not tested.
         loops: Whether a program of this driver may contain the hook `while_loop`. It need not
             where the backend's `solve` is one opaque operator.
         static_shapes: Whether a program of this driver knows the shapes of its arrays.
         thorough: Whether to run every case. Where compiling takes seconds, the essential ones.
+        thorough_native: The same for ``solver="native"``, whose programs are small.
     """
 
     name: str = "numpy"
@@ -41,9 +43,11 @@ class Driver:
         ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
     )
     host_calls: bool = True
+    host_solvers: bool = True
     loops: bool = True
     static_shapes: bool = True
     thorough: bool = True
+    thorough_native: bool = True
 
     def __repr__(self) -> str:
         return f"<Driver {self.name}>"

@@ -13,15 +13,14 @@ from hungarian_core.testing import checks
 from hungarian_core.testing.cases import CASES, WIDE, Case
 from hungarian_core.testing.driver import Driver
 
-SOLVERS = ("core", "scipy")
+SOLVERS = ("core", "native", "scipy")
 by_name = {case.name: case for case in CASES}
 
 
 def _prepare(driver: Driver, case: Case, solver: str) -> None:
     checks.need(driver, case.dtype)
-    if solver == "scipy" and not driver.host_calls:
-        pytest.skip(f"{driver.name} cannot call SciPy from its programs")
-    if not case.essential:
+    checks.need_solver(driver, solver)
+    if not case.essential and not (solver == "native" and driver.thorough_native):
         checks.skip_slow(driver)
 
 
@@ -143,6 +142,7 @@ def test_linear_sum_assignment(
 ) -> None:
     from scipy.optimize import linear_sum_assignment
 
+    checks.need_solver(None, solver)
     if not driver.thorough and (maximize or solver != "core" or 0 in shape):
         pytest.skip(f"{driver.name} compiles, and this is never compiled")
     cost = np.random.default_rng(shape).uniform(size=shape)

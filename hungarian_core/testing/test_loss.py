@@ -247,11 +247,10 @@ def test_return_assignment(driver: Driver, masked: bool) -> None:
     np.testing.assert_array_equal(driver.to_numpy(found.col4row), expected.col4row)
 
 
-@pytest.mark.parametrize("solver", ["core", "scipy"])
+@pytest.mark.parametrize("solver", ["core", "native", "scipy"])
 def test_nan_in_one_sample(driver: Driver, solver: str) -> None:
     """Eagerly an error; elsewhere that sample is NaN and the others are as without it."""
-    if solver == "scipy" and not driver.host_calls:
-        pytest.skip(f"{driver.name} cannot call SciPy from its programs")
+    checks.need_solver(driver, solver)
     y_true, y_pred, _ = Example("").data()
     y_pred[1, 2, 0] = np.nan
     program = _program(driver, reduction="sample", solver=solver)

@@ -1,0 +1,108 @@
+"""Solving in JAX: natively by a handler of XLA's FFI, without a callback, else by the core."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from hungarian_core import Backend, Problem, Solution, host_solver, solve
+
+TARGET = "hungarian_core_native"
+NAN = ("raise", "worst", "forbid")  # in the order of the handler's numbers
+
+
+@functools.cache
+def registered(solver: str) -> bool:
+    """Say whether the handler is there and registered: the library may be built without it.
+
+    Raises:
+        ImportError: `solver` is ``"native"``, and the library does not load.
+    """
+    return loads(solver) and _register()
+
+
+def loads(solver: str) -> bool:
+    """Say whether the native solver is what `solver` stands for."""
+    return hasattr(host_solver(solver), "symbol")
+
+
+@functools.cache  # JAX refuses to register a name twice
+def _register() -> bool:
+    native: Any = host_solver("native")
+    handler, built_for = native.symbol("HungarianJax"), native.symbol("hungarian_jaxlib")
+    if handler is None:
+        return False
+    built_for.restype = ctypes.c_char_p
+    if _version(jaxlib.__version__) < _version(built_for().decode()):
+        return False  # XLA refuses handlers that are newer than itself, and does not start
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handler), platform="cpu")
+    return True
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def in_program(problem: Problem, solver: str, backend: Backend) -> Solution | None:
+    """Solve natively where the program will run on a CPU, which only its compiler knows."""
+    if solver not in ("auto", "native"):
+        return None
+    direct = registered(solver)
+    if not direct and (solver == "native" or not loads(solver)):
+        return None
+    elsewhere = "core" if solver == "auto" else solver
+
+    def plainly(solver: str) -> Solution:
+        return solve(problem, solver=solver, backend=backend, ask=False)
+
+    return jax.lax.platform_dependent(
+        cpu=lambda: call(problem) if direct else plainly("native"),
+        default=lambda: plainly(elsewhere),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def compiled_core(*fields: Any) -> Solution:
+    """Solve eagerly; compiled once per shape, since a bare loop would compile at every call."""
+    *problem, backend = fields
+    return solve(Problem(*problem), solver="core", backend=backend, ask=False)
+
+
+def call(problem: Problem) -> Solution:
+    """Return the solution as a node of the program; batch axes that `vmap` adds are merged."""
+    cost = problem.cost
+    *batch, n, m = cost.shape
+    index = jax.dtypes.canonicalize_dtype(np.int64)
+    results = [
+        jax.ShapeDtypeStruct(shape, dtype)
+        for shape, dtype in (
+            ((*batch, n), index), ((*batch, m), index),
+            (batch, cost.dtype), ((*batch, n), cost.dtype), ((*batch, m), cost.dtype),
+            (batch, np.uint8),
+        )
+    ]  # fmt: skip
+    absent: tuple[Any, ...] = (jnp.zeros(0, bool), jnp.zeros(0, bool), jnp.zeros(0, cost.dtype))
+    others = (a if x is None else x for x, a in zip(problem[1:4], absent, strict=True))
+    solve = jax.ffi.ffi_call(TARGET, results, vmap_method="broadcast_all")
+    return Solution(
+        *solve(
+            cost,
+            *others,
+            maximize=np.int64(problem.maximize),
+            nan=np.int64(NAN.index(problem.nan)),
+            threads=np.int64(0),
+        )
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def compiled(*fields: Any) -> Solution:
+    """Return the solution of the problem of these fields: much faster than by way of NumPy."""
+    return call(Problem(*fields))

@@ -1,0 +1,33 @@
+"""The native solver on tensors in host memory, by their addresses."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hungarian_core import Problem, Solution, host_solver
+
+_DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+
+
+def solve_in_place(problem: Problem, solver: str) -> Solution | None:
+    """Solve without a copy, or decline what only the way through NumPy can do.
+
+    For a small problem that way would take longer than the solver.
+    """
+    at = getattr(host_solver(solver), "at", None)
+    cost, rows, cols, price, maximize, nan = problem
+    # A subclass, and a tensor whose sign is applied lazily, are not what lies at the address.
+    if at is None or type(cost) is not Tensor or cost.dim() > 3 or cost.is_neg():
+        return None
+    if price is not None and price.is_neg():
+        return None
+    rows = None if rows is None else rows.contiguous()
+    cols = None if cols is None else cols.contiguous()
+    found = at(
+        cost.data_ptr(), cost.shape, None if cost.is_contiguous() else cost.stride(),
+        _DTYPES[cost.dtype],
+        0 if rows is None else rows.data_ptr(), 0 if cols is None else cols.data_ptr(),
+        0 if price is None else price.data_ptr(), None if price is None else price.stride(),
+        maximize, nan,
+    )  # fmt: skip
+    return Solution._make([x if x is None else torch.from_numpy(x) for x in found])

@@ -1,0 +1,134 @@
+"""What surrounds a solver that minimises sound costs: the sense, the policies, what is lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hungarian_core._backend import Array, Namespace, Problem, Solution
+
+_INF, _NAN = float("inf"), float("nan")
+
+INVALID, INFEASIBLE = 1, 2  # of Solution.status
+
+
+class Matching(NamedTuple):
+    """What a solver returns that minimises `cost[b, n, m]`, without NaN and -inf."""
+
+    col4row: Array  # [b, n] index, -1 = unmatched
+    row4col: Array  # [b, m] index, -1 = unmatched
+    u: Array  # [b, n] row duals
+    v: Array  # [b, m] column duals
+    feasible: Array  # [b] bool; where False the other fields mean nothing
+
+
+# Of cost[b, n, m], row_mask[b, n], col_mask[b, m] and unmatched_cost[b, n].
+Minimiser = Callable[[Array, Array | None, Array | None, Array | None], Matching]
+
+
+def by_minimising(
+    problem: Problem, minimise: Minimiser, shape: tuple[Any, ...], xp: Namespace
+) -> Solution:
+    """Solve a problem whose cost has `shape` by a solver that only minimises sound costs."""
+    *batch, n, m = shape
+    size = math.prod(batch)
+    rows, cols, price = problem.row_mask, problem.col_mask, problem.unmatched_cost
+    cost = xp.reshape(problem.cost, (size, n, m))
+    rows = None if rows is None else xp.reshape(rows, (size, n))
+    cols = None if cols is None else xp.reshape(cols, (size, m))
+    price = None if price is None else xp.reshape(price, (size, n))
+    if problem.maximize:
+        cost, price = -cost, None if price is None else -price
+    cost, invalid = _judge(cost, rows, cols, price, problem.nan, _without_entries(n, m), xp)
+
+    # A solver meets no NaN, not even in a sample that is lost.
+    cost = xp.where(unsound(cost, xp), _INF, cost)
+    price = None if price is None else xp.where(unsound(price, xp), _INF, price)
+    col4row, row4col, u, v, feasible = minimise(cost, rows, cols, price)
+    total = _total(cost, col4row, row4col, rows, price, (n, m), xp)
+
+    if problem.maximize:
+        total, u, v = -total, -u, -v
+    lost = invalid | ~feasible
+    status = xp.where(feasible, xp.zeros_like(feasible, dtype=xp.uint8), INFEASIBLE)
+    return Solution(
+        xp.reshape(xp.where(lost[:, None], -1, col4row), (*batch, n)),
+        xp.reshape(xp.where(lost[:, None], -1, row4col), (*batch, m)),
+        xp.reshape(xp.where(lost, _NAN, total), tuple(batch)),
+        xp.reshape(xp.where(lost[:, None], _NAN, u), (*batch, n)),
+        xp.reshape(xp.where(lost[:, None], _NAN, v), (*batch, m)),
+        xp.reshape(xp.where(invalid, INVALID, status), tuple(batch)),
+    )
+
+
+def unsound(cost: Array, xp: Namespace) -> Array:
+    """Say which costs no matching can be compared by.
+
+    Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN.
+    """
+    return xp.isnan(cost) | (cost == -_INF)
+
+
+def _without_entries(n: Any, m: Any) -> bool:
+    return (isinstance(n, int) and n == 0) or (isinstance(m, int) and m == 0)
+
+
+def _judge(
+    cost: Array,
+    rows: Array | None,
+    cols: Array | None,
+    price: Array | None,
+    nan: str,
+    without_entries: bool,
+    xp: Namespace,
+) -> tuple[Array, Array]:
+    """Apply the nan policy; return the costs and which problems stay invalid, `[b]`."""
+    if nan == "forbid":
+        cost = xp.where(xp.isnan(cost), _INF, cost)
+    bad = unsound(cost, xp)
+    if nan == "worst" and not without_entries:
+        finite = _among_valid(xp.isfinite(cost), rows, cols)
+        some = xp.any(finite, axis=(1, 2), keepdims=True)
+        best = xp.min(xp.where(finite, cost, _INF), axis=(1, 2), keepdims=True)
+        worst = xp.max(xp.where(finite, cost, -_INF), axis=(1, 2), keepdims=True)
+        repaired = xp.where(xp.isnan(cost), xp.where(some, worst, 0), xp.where(some, best, 0))
+        cost, bad = xp.where(bad, repaired, cost), xp.zeros_like(bad)
+    invalid = xp.any(_among_valid(bad, rows, cols), axis=(1, 2))
+    if price is not None:
+        unpriced = unsound(price, xp)
+        invalid = invalid | xp.any(unpriced if rows is None else unpriced & rows, axis=1)
+    return cost, invalid
+
+
+def _among_valid(flags: Array, rows: Array | None, cols: Array | None) -> Array:
+    """Return flags[b, n, m] at valid entries and False elsewhere."""
+    if rows is not None:
+        flags = flags & rows[:, :, None]
+    return flags if cols is None else flags & cols[:, None, :]
+
+
+def _total(
+    cost: Array,
+    col4row: Array,
+    row4col: Array,
+    rows: Array | None,
+    price: Array | None,
+    extents: tuple[Any, Any],
+    xp: Namespace,
+) -> Array:
+    """Return the cost of the matching and of the rows that paid to stay unmatched, `[b]`."""
+    matched = col4row >= 0
+    if _without_entries(*extents):
+        total = xp.sum(cost, axis=(1, 2))  # of nothing
+    elif all(isinstance(extent, int) for extent in extents):
+        at = xp.where(matched, col4row, 0)[:, :, None]
+        total = xp.sum(xp.where(matched, xp.take_along_axis(cost, at, axis=2)[:, :, 0], 0), axis=1)
+    else:  # a side may turn out to be empty, with no entry to gather
+        columns = xp.cumulative_sum(xp.ones_like(row4col), axis=1) - 1
+        pairs = col4row[:, :, None] == columns[:, None, :]
+        total = xp.sum(xp.where(pairs, cost, 0), axis=(1, 2))
+    if price is not None:
+        paying = ~matched if rows is None else ~matched & rows
+        total = total + xp.sum(xp.where(paying, price, 0), axis=1)
+    return total
