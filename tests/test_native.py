@@ -145,6 +145,15 @@ def test_number_of_threads_by_environment(text: str, expected: int) -> None:
     assert done.stdout.split() == [str(expected)], done.stderr
 
 
+@pytest.mark.parametrize(("text", "expected"), [("1", 1), ("2,4", 2)])
+def test_number_of_threads_by_openmp(text: str, expected: int) -> None:
+    code = "import hungarian_native; print(hungarian_native.get_num_threads())"
+    done = _run(code, OMP_NUM_THREADS=text, HUNGARIAN_NUM_THREADS="")
+    assert done.stdout.split() == [str(expected)], done.stderr
+    done = _run(code, OMP_NUM_THREADS=text, HUNGARIAN_NUM_THREADS="3")
+    assert done.stdout.split() == ["3"], done.stderr
+
+
 @pytest.mark.parametrize("text", ["", "0", "many", "-4", "1e3"])
 def test_what_the_environment_says_may_be_nonsense(text: str) -> None:
     code = "import hungarian_native; print(hungarian_native.get_num_threads())"

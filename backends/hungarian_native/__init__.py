@@ -231,7 +231,8 @@ def set_num_threads(threads: int) -> None:
 
     Args:
         threads: At most this many; 0 restores the default, which is `HUNGARIAN_NUM_THREADS` of
-            the environment, else one for each processor available, and one in a forked process.
+            the environment, else one in a forked process, else `OMP_NUM_THREADS`, else one for
+            each processor available.
 
     Raises:
         ValueError: `threads` is no integer, or negative.

@@ -68,8 +68,8 @@ HUNGARIAN_API int64_t hungarian_solve(const hungarian_batch *problems);
 HUNGARIAN_API const char *hungarian_message(int64_t error);
 
 /* Set how many threads a call may use, this process over; 0 restores the default:
- * HUNGARIAN_NUM_THREADS from the environment, else one per available processor, and one in a
- * process that was forked. */
+ * HUNGARIAN_NUM_THREADS from the environment, else one in a process that was forked, else
+ * OMP_NUM_THREADS, else one per available processor. */
 HUNGARIAN_API void hungarian_set_num_threads(int64_t threads);
 HUNGARIAN_API int64_t hungarian_get_num_threads(void);
 

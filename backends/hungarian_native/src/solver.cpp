@@ -61,16 +61,23 @@ int64_t available_processors() {
   return found ? found : 1;
 }
 
+// A positive number in the environment, up to a comma as OpenMP has it, or 0.
+int64_t number_in(const char *variable) {
+  const char *text = getenv(variable);
+  if (!text) return 0;
+  char *end = nullptr;
+  const long asked = strtol(text, &end, 10);
+  if (end == text || (*end != '\0' && *end != ',') || asked <= 0) return 0;
+  return asked < MOST_THREADS ? asked : MOST_THREADS;
+}
+
 int64_t default_threads() {
-  if (const char *text = getenv("HUNGARIAN_NUM_THREADS")) {
-    char *end = nullptr;
-    const long asked = strtol(text, &end, 10);
-    if (end != text && *end == '\0' && asked > 0) {
-      return asked < MOST_THREADS ? asked : MOST_THREADS;
-    }
-  }
-  // A worker process is one of many.
-  return forked() ? 1 : available_processors();
+  if (const int64_t asked = number_in("HUNGARIAN_NUM_THREADS")) return asked;
+  if (forked()) return 1;  // a worker is one of many
+  // Launchers of one process per device, such as torchrun, set it to keep these out of each
+  // other's way.
+  if (const int64_t asked = number_in("OMP_NUM_THREADS")) return asked;
+  return available_processors();
 }
 
 bool valid(const hungarian_batch &p) {
