@@ -12,6 +12,11 @@ from hungarian_core import Backend, Problem, Solution
 from hungarian_torch._native import solve_in_place
 from hungarian_torch._operator import solve_opaquely
 
+_is_compiling, _is_wrapped = (
+    torch.compiler.is_compiling,
+    torch._C._functorch.is_functorch_wrapped_tensor,
+)
+
 
 class _WithGradient(torch.autograd.Function):
     """Run `forward(*xs) -> (out, residuals)`; differentiate by `backward(residuals, g)`."""
@@ -52,7 +57,7 @@ class TorchBackend(Backend):
 
     def is_traced(self, x: Tensor) -> bool:
         # Inside torch.func a tensor is a wrapper whose values cannot be read.
-        return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        return _is_compiling() or _is_wrapped(x)
 
     def on_host(self, x: Tensor) -> bool:
         return x.device.type == "cpu"

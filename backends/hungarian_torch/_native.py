@@ -6,6 +6,7 @@ from torch import Tensor
 
 from hungarian_core import Problem, Solution, host_solver
 
+_tensor = torch.from_numpy
 _DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 
@@ -30,4 +31,8 @@ def solve_in_place(problem: Problem, solver: str) -> Solution | None:
         0 if price is None else price.data_ptr(), None if price is None else price.stride(),
         maximize, nan,
     )  # fmt: skip
-    return Solution._make([x if x is None else torch.from_numpy(x) for x in found])
+    col4row, row4col, total, u, v, status = found
+    return Solution(
+        _tensor(col4row), _tensor(row4col), _tensor(total), _tensor(u), _tensor(v),
+        None if status is None else _tensor(status),
+    )  # fmt: skip
