@@ -1,5 +1,6 @@
 """Optimal matching and set-prediction losses, written once for every array framework."""
 
+from hungarian_core import boxes
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._hosts import host_solver
 from hungarian_core._registry import backends, bind, get_backend
@@ -23,6 +24,7 @@ __all__ = [
     "assign",
     "backends",
     "bind",
+    "boxes",
     "compute_euclidean_distance",
     "count_invalid",
     "get_backend",

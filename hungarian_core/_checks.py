@@ -10,6 +10,8 @@ from hungarian_core._minimise import INVALID
 SOLVERS = ("auto", "native", "scipy", "core")
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
+FORMATS = ("cxcywh", "xyxy", "xywh")
+FORMS = ("safe", "parity")
 
 
 def one_of(name: str, value: Any, allowed: tuple[str, ...], otherwise: str = "") -> None:
@@ -78,6 +80,30 @@ def sets(true: tuple[Any, ...], pred: tuple[Any, ...]) -> None:
             f"y_true has shape {true} and y_pred {pred}; expected equal batch_size and "
             "num_features (only num_objects may differ)"
         )
+
+
+def boxes(name: str, shape: tuple[Any, ...]) -> None:
+    """Check that the last axis of an array holds boxes."""
+    if not shape or not same(shape[-1], 4):
+        raise ValueError(
+            f"{name} has shape {shape}; expected (..., 4): one box along the last axis"
+        )
+
+
+def paired(a: tuple[Any, ...], b: tuple[Any, ...], pairwise: bool) -> None:
+    """Check that boxes of the shapes a and b can be compared."""
+    if pairwise and (len(a) < 2 or len(b) < 2):
+        raise ValueError(
+            f"a has shape {a} and b {b}; expected (..., n, 4) and (..., m, 4) with pairwise=True"
+        )
+    kept = -2 if pairwise else -1
+    for extent, other in zip(reversed(a[:kept]), reversed(b[:kept]), strict=False):
+        if not (same(extent, other) or extent == 1 or other == 1):
+            hint = "" if pairwise else "; pass pairwise=True to compare every box with every other"
+            raise ValueError(
+                f"a has shape {a} and b {b}; expected shapes that broadcast against each "
+                f"other{' before the last two axes' if pairwise else ''}{hint}"
+            )
 
 
 def returned(name: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:

@@ -22,6 +22,7 @@ MODULES = (
     "_solve.py",
     "_checks.py",
     "assignment.py",
+    "boxes.py",
     "costs.py",
     "losses/matched.py",
 )
@@ -128,7 +129,7 @@ def _static(test: ast.expr) -> bool:
     return {x.id for x in ast.walk(test) if isinstance(x, ast.Name)} <= extents
 
 
-@pytest.mark.parametrize("module", ["_assign.py", "costs.py"])
+@pytest.mark.parametrize("module", ["_assign.py", "boxes.py", "costs.py"])
 def test_no_values_are_read(module: str) -> None:
     """`int(x)`, `bool(x)` and `len(x)` of an array would stop a trace."""
     called = {

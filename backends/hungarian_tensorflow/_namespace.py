@@ -96,6 +96,10 @@ def argsort(
     return tf.cast(tf.argsort(x, axis=axis, direction=direction, stable=stable), tf.int64)
 
 
+def atan(x: Any, /) -> Any:
+    return tf.atan(x)
+
+
 def broadcast_to(x: Any, /, shape: Any) -> Any:
     return tf.broadcast_to(x, _extents(shape))
 

@@ -13,7 +13,10 @@ import pytest
 from hungarian_core.testing.driver import Driver
 
 pytest.register_assert_rewrite(
-    *(f"hungarian_core.testing.{name}" for name in ("checks", "test_assign", "test_backend")),
+    *(
+        f"hungarian_core.testing.{name}"
+        for name in ("checks", "test_assign", "test_backend", "test_boxes")
+    ),
     *(f"hungarian_core.testing.{name}" for name in ("test_errors", "test_loss", "test_slices")),
 )
 

@@ -122,6 +122,10 @@ def astype(x: Tensor, dtype: Any, /, *, copy: builtins.bool = True) -> Tensor:
     return Tensor(x.data.astype(dtype), (x, lambda g: g.astype(x.dtype)))
 
 
+def atan(x: Tensor, /) -> Tensor:
+    return Tensor(np.arctan(x.data), (x, lambda g: g / (1 + x.data**2)))
+
+
 def broadcast_to(x: Tensor, /, shape: Any) -> Tensor:
     return Tensor(np.broadcast_to(x.data, shape), (x, lambda g: g))
 

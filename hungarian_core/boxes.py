@@ -1,0 +1,364 @@
+"""Boxes: their formats, areas, and how much two of them overlap.
+
+A box is four numbers along the last axis of an array, in one of three formats:
+
+- ``"cxcywh"``: centre, width and height, as in DETR;
+- ``"xyxy"``: the corner of least and the corner of greatest coordinates;
+- ``"xywh"``: the corner of least coordinates, width and height, as in COCO.
+
+`iou`, `giou`, `diou` and `ciou` compare boxes `a[..., 4]` and `b[..., 4]`, which broadcast
+against each other, or with ``pairwise=True`` every box of `a[..., n, 4]` with every one of
+`b[..., m, 4]`, into `[..., n, m]`. They are differentiable in both boxes. They come in two forms:
+
+- ``form="safe"``, the default, is finite with a finite gradient for all finite boxes. A negative
+  side counts as 0, at the centre of the box; a ratio whose denominator is 0 counts as 0, so two
+  boxes without area have the IoU 0. Sides below about 1e-17, and boxes whose areas are
+  below 1e-18 of the smallest box around both, count as 0. NaN stays NaN.
+- ``form="parity"`` is the published formula as it stands, without any epsilon, as in DETR and
+  transformers: two boxes without area give NaN.
+
+For boxes with positive sides both are equal to rounding. Where corners coincide, the gradient is
+the mean of the slopes on both sides, so the gradient of IoU, GIoU and DIoU is 0 at ``a == b``.
+"""
+
+# ruff: noqa: A002  (`format` is the field's word)
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._registry import get_backend
+from hungarian_core._solve import solving_dtype
+
+Format = Literal["cxcywh", "xyxy", "xywh"]
+Form = Literal["safe", "parity"]
+
+# Below it a denominator counts as 0. Its square is a normal number of float32, and so is the
+# greatest slope there is, 1 / TINY of a ratio in units of TINY.
+_TINY = 1e-18
+
+
+def convert(
+    boxes: Array, source: Format, target: Format, *, backend: str | Backend | None = None
+) -> Array:
+    """Return boxes in another format.
+
+    Args:
+        boxes: `(..., 4)`.
+        source: The format that they are in: ``"cxcywh"``, ``"xyxy"`` or ``"xywh"``.
+        target: The format to return.
+        backend: A backend's name or instance, by default the one of the array.
+
+    Returns:
+        `(..., 4)` in the dtype of `boxes`; float64 for integers, float32 where a framework has
+        no float64.
+
+    Raises:
+        ValueError: A format is unknown, or `boxes` are no boxes.
+    """
+    _checks.one_of("source", source, _checks.FORMATS)
+    _checks.one_of("target", target, _checks.FORMATS)
+    backend = get_backend(backend, boxes=boxes)
+    boxes, xp = _checked("boxes", boxes, backend)
+    wide = solving_dtype(boxes.dtype, xp)
+    dtype = boxes.dtype if xp.isdtype(boxes.dtype, "real floating") else wide
+    boxes = xp.astype(boxes, wide, copy=False)
+    if source != target:
+        low, high = _corners(boxes, source)
+        if target == "xyxy":
+            boxes = xp.concat([low, high], axis=-1)
+        else:
+            sides = high - low if source == "xyxy" else boxes[..., 2:]
+            start = low if target == "xywh" else (low + high) * 0.5
+            boxes = xp.concat([start, sides], axis=-1)
+    return xp.astype(boxes, dtype, copy=False)
+
+
+def area(
+    boxes: Array, *, format: Format, form: Form = "safe", backend: str | Backend | None = None
+) -> Array:
+    """Return the areas of boxes.
+
+    Args:
+        boxes: `(..., 4)`.
+        format: Their format.
+        form: ``"safe"`` takes negative sides as 0, ``"parity"`` multiplies them as they are.
+        backend: As for `convert`.
+
+    Returns:
+        `(...)` in the dtype of `boxes`, or float32 for float16 and bfloat16.
+
+    Raises:
+        ValueError: An option is unknown, or `boxes` are no boxes.
+    """
+    _check_options(format, form)
+    backend = get_backend(backend, boxes=boxes)
+    boxes, xp = _checked("boxes", boxes, backend)
+    low, high = _corners(xp.astype(boxes, solving_dtype(boxes.dtype, xp), copy=False), format)
+    sides = high - low
+    return _product(_positive(xp, sides) if form == "safe" else sides)
+
+
+def iou(
+    a: Array,
+    b: Array,
+    *,
+    format: Format,
+    pairwise: bool = False,
+    form: Form = "safe",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return intersection over union, in [0, 1].
+
+    Args:
+        a: `(..., 4)`, or `(..., n, 4)` with `pairwise`.
+        b: `(..., 4)`, or `(..., m, 4)` with `pairwise`.
+        format: The format of both.
+        pairwise: Compare every box of `a` with every box of `b`.
+        form: ``"safe"`` or ``"parity"``, see :mod:`hungarian_core.boxes`.
+        backend: A backend's name or instance, to which other arrays are converted; by default
+            the one of the arrays.
+
+    Returns:
+        The broadcast shape without the last axis, or `(..., n, m)` with `pairwise`; in the dtype
+        of the boxes, or float32 for float16 and bfloat16, in which nothing is computed.
+
+    Raises:
+        ValueError: An option is unknown, or shapes or dtypes do not fit.
+    """
+    pair = _pair(a, b, format, pairwise, form, backend)
+    intersection, union, _ = _areas(pair)
+    return _over(pair, intersection, union)
+
+
+def giou(
+    a: Array,
+    b: Array,
+    *,
+    format: Format,
+    pairwise: bool = False,
+    form: Form = "safe",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return the generalised IoU, in [-1, 1]: IoU less the empty part of the hull of both boxes.
+
+    With the smallest box C around both, ``IoU - (C - union) / C``. Arguments, result and errors
+    are those of `iou`.
+
+    Reference:
+        Rezatofighi et al., Generalized Intersection over Union, CVPR 2019.
+    """
+    pair = _pair(a, b, format, pairwise, form, backend)
+    intersection, union, hull = _areas(pair)
+    return _over(pair, intersection, union) - _over(pair, hull - union, hull)
+
+
+def diou(
+    a: Array,
+    b: Array,
+    *,
+    format: Format,
+    pairwise: bool = False,
+    form: Form = "safe",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return the distance IoU, in [-1, 1]: ``IoU - d**2 / c**2``.
+
+    d is the distance of the centres and c the diagonal of the smallest box around both.
+    Arguments, result and errors are those of `iou`.
+
+    Reference:
+        Zheng et al., Distance-IoU Loss, AAAI 2020, equations 5 to 7.
+    """
+    pair = _pair(a, b, format, pairwise, form, backend)
+    intersection, union, _ = _areas(pair)
+    return _over(pair, intersection, union) - _distance(pair)
+
+
+def ciou(
+    a: Array,
+    b: Array,
+    *,
+    format: Format,
+    pairwise: bool = False,
+    form: Form = "safe",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return the complete IoU: ``DIoU - alpha * v``, which compares aspect ratios too.
+
+    ``v = (2 / pi * (atan(w_b / h_b) - atan(w_a / h_a)))**2`` and ``alpha = v / (1 - IoU + v)``,
+    a constant for gradients, as published. A box without sides counts as a square, and `alpha`
+    is 0 at ``a == b``, where the parity form gives NaN. Arguments, result and errors are those
+    of `iou`.
+
+    Reference:
+        Zheng et al., Distance-IoU Loss, AAAI 2020, equations 8 to 12.
+    """
+    pair = _pair(a, b, format, pairwise, form, backend)
+    intersection, union, _ = _areas(pair)
+    overlap = _over(pair, intersection, union)
+    turn = (_angle(pair, pair.b) - _angle(pair, pair.a)) * (2 / math.pi)
+    v = turn * turn
+    alpha = pair.backend.stop_gradient(_over(pair, v, 1 - overlap + v))
+    return overlap - _distance(pair) - alpha * v
+
+
+class _Pair(NamedTuple):
+    """Two sets of boxes, broadcast against each other: all that overlaps depend on, `[..., 2]`."""
+
+    a: Array  # sides of a
+    b: Array  # sides of b
+    inner: Array  # sides of the intersection
+    outer: Array  # sides of the smallest box around both
+    offset: Array  # from the centre of a to that of b
+    safe: bool
+    backend: Backend
+    xp: Namespace
+
+
+def _pair(
+    a: Array,
+    b: Array,
+    format: str,
+    pairwise: bool,
+    form: str,
+    backend: str | Backend | None,
+) -> _Pair:
+    """Check two sets of boxes and compare their corners."""
+    _check_options(format, form)
+    backend = get_backend(backend, a=a, b=b)
+    b, _ = _checked("b", b, backend)
+    a, xp = _checked("a", a, backend, like=b)
+    _checks.paired(backend.shape(a), backend.shape(b), pairwise)
+    wide = _common_dtype(a, b, xp)
+    a, b = xp.astype(a, wide, copy=False), xp.astype(b, wide, copy=False)
+    if pairwise:
+        a, b = a[..., :, None, :], b[..., None, :, :]
+    safe = form == "safe"
+    if safe:
+        # No measure depends on the unit of length. In this one no difference of corners overflows.
+        a, b = a * 0.125, b * 0.125
+    (a_low, a_high), (b_low, b_high) = _corners(a, format), _corners(b, format)
+    if safe:
+        a_low, a_high = _upright(xp, a_low, a_high)
+        b_low, b_high = _upright(xp, b_low, b_high)
+    return _Pair(
+        a_high - a_low,
+        b_high - b_low,
+        _positive(xp, _smaller(xp, a_high, b_high) - _larger(xp, a_low, b_low)),
+        _positive(xp, _larger(xp, a_high, b_high) - _smaller(xp, a_low, b_low)),
+        ((b_low + b_high) - (a_low + a_high)) * 0.5,
+        safe,
+        backend,
+        xp,
+    )
+
+
+def _areas(pair: _Pair) -> tuple[Array, Array, Array]:
+    """Return the areas of intersection, union and hull, in a unit of their own if safe."""
+    a, b, inner, outer = pair.a, pair.b, pair.inner, pair.outer
+    if pair.safe:
+        # A ratio of areas does not depend on the scale of either axis: with the hull as unit
+        # nothing overflows or vanishes, and the unit is as good as constant for gradients.
+        unit = _unit(pair, outer)
+        a, b, inner, outer = a / unit, b / unit, inner / unit, outer / unit
+    intersection = _product(inner)
+    return intersection, _product(a) + _product(b) - intersection, _product(outer)
+
+
+def _distance(pair: _Pair) -> Array:
+    """Return the squared distance of the centres over the squared diagonal of the hull."""
+    xp, offset, outer = pair.xp, pair.offset, pair.outer
+    if pair.safe:
+        unit = _unit(pair, xp.max(outer, axis=-1, keepdims=True))
+        offset, outer = offset / unit, outer / unit
+    return _over(pair, xp.sum(offset * offset, axis=-1), xp.sum(outer * outer, axis=-1))
+
+
+def _angle(pair: _Pair, sides: Array) -> Array:
+    """Return atan(width / height)."""
+    xp = pair.xp
+    if not pair.safe:
+        return xp.atan(sides[..., 0] / sides[..., 1])
+    sides = sides / _unit(pair, xp.max(sides, axis=-1, keepdims=True))
+    width, height = sides[..., 0], sides[..., 1]
+    # Of the shorter by the longer side, which is never infinite.
+    wide = width > height
+    short, long = xp.where(wide, height, width), xp.where(wide, width, height)
+    angle = xp.atan(_over(pair, short, long, otherwise=1))
+    return xp.where(wide, math.pi / 2 - angle, angle)
+
+
+def _unit(pair: _Pair, length: Array) -> Array:
+    """Return a length as a constant to divide by."""
+    length = pair.backend.stop_gradient(length)
+    return pair.xp.where(length <= _TINY, 1, length)
+
+
+def _over(pair: _Pair, x: Array, y: Array, otherwise: float = 0) -> Array:
+    """Return x / y; in the safe form, `otherwise` where y is too small to divide by."""
+    if not pair.safe:
+        return x / y
+    small = y <= _TINY
+    # The inner `where` keeps the infinite branch out of the backward pass.
+    return pair.xp.where(small, otherwise, x / pair.xp.where(small, 1, y))
+
+
+def _corners(boxes: Array, format: str) -> tuple[Array, Array]:
+    """Return the corners of least and of greatest coordinates, `[..., 2]` each."""
+    first, second = boxes[..., :2], boxes[..., 2:]
+    if format == "cxcywh":
+        return first - second * 0.5, first + second * 0.5
+    return first, second if format == "xyxy" else first + second
+
+
+def _upright(xp: Namespace, low: Array, high: Array) -> tuple[Array, Array]:
+    """Return corners with negative sides drawn together at their middle."""
+    inverted = high < low
+    middle = (low + high) * 0.5
+    return xp.where(inverted, middle, low), xp.where(inverted, middle, high)
+
+
+def _product(sides: Array) -> Array:
+    return sides[..., 0] * sides[..., 1]
+
+
+def _positive(xp: Namespace, x: Array) -> Array:
+    """Return max(x, 0) with the slope 1 at 0, from which a box can grow."""
+    return xp.where(x < 0, 0, x)
+
+
+def _larger(xp: Namespace, x: Array, y: Array) -> Array:
+    """Return the maximum with the slope 1/2 for both if equal, which frameworks differ about."""
+    return xp.where(x > y, x, xp.where(x < y, y, x * 0.5 + y * 0.5))
+
+
+def _smaller(xp: Namespace, x: Array, y: Array) -> Array:
+    """Return the minimum, as above."""
+    return xp.where(x < y, x, xp.where(x > y, y, x * 0.5 + y * 0.5))
+
+
+def _checked(
+    name: str, boxes: Array, backend: Backend, like: Array | None = None
+) -> tuple[Array, Namespace]:
+    """Return boxes in the backend's arrays, and their namespace."""
+    boxes = backend.asarray(boxes, like=like)
+    xp = backend.namespace(boxes)
+    _checks.boxes(name, backend.shape(boxes))
+    _checks.real(name, boxes, xp)
+    return boxes, xp
+
+
+def _check_options(format: str, form: str) -> None:
+    _checks.one_of("format", format, _checks.FORMATS)
+    _checks.one_of("form", form, _checks.FORMS)
+
+
+def _common_dtype(a: Array, b: Array, xp: Namespace) -> Array:
+    """Return the dtype to compute in: the wider of both, where integers adapt to floats."""
+    floats = [x.dtype for x in (a, b) if xp.isdtype(x.dtype, "real floating")]
+    dtypes = [solving_dtype(dtype, xp) for dtype in floats or (a.dtype,)]
+    return dtypes[0] if dtypes[0] == dtypes[-1] else xp.float64
