@@ -318,3 +318,26 @@ def test_without_the_handler_jax_calls_back(
     for a, b, c in zip(found, eager, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(a), c)
         np.testing.assert_array_equal(np.asarray(b), c)
+
+
+@pytest.mark.parametrize("form", ["safe", "parity"])
+def test_giou_of_transformers(torch: Any, form: Any) -> None:
+    """Values and gradients, where PyTorch differentiates the published formula."""
+    published = pytest.importorskip(
+        "transformers.loss.loss_for_object_detection", reason="for the published GIoU"
+    ).generalized_box_iou
+    torch.manual_seed(0)
+    boxes = [torch.rand(7, 4, dtype=torch.float64) for _ in range(2)]
+    # The last of each are equal: there the slopes of both sides are averaged.
+    boxes = [torch.cat([x[:, :2], x[:, :2] + x[:, 2:] + 0.01], 1) for x in boxes]
+    boxes[1][-1] = boxes[0][-1]
+    upstream = torch.rand(7, 7, dtype=torch.float64)
+
+    def run(function: Any) -> list[Any]:
+        leaves = [x.clone().requires_grad_() for x in boxes]
+        value = function(*leaves)
+        return [value.detach(), *torch.autograd.grad(value, leaves, upstream)]
+
+    ours = run(lambda a, b: hc.boxes.giou(a, b, format="xyxy", pairwise=True, form=form))
+    for x, y in zip(ours, run(published), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-11)

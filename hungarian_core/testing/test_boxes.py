@@ -97,6 +97,22 @@ def test_every_pair(driver: Driver, form: str, dtype: str) -> None:
     np.testing.assert_allclose(driver.to_numpy(found), values, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("form", ["safe", "parity"])
+def test_by_hand(driver: Driver, form: str) -> None:
+    checks.skip_slow(driver)
+    a = driver.from_numpy(np.array([[0, 0, 2, 2]]), "float32")
+    b = driver.from_numpy(np.array([[1, 1, 3, 3], [0, 0, 2, 1], [4, 0, 6, 2]]), "float32")
+    found = driver.to_numpy(driver.trace(_program(driver, format="xyxy", form=form))(a, b))
+    v = 4 / np.pi**2 * (np.arctan(2) - np.arctan(1)) ** 2
+    expected = [
+        [1 / 7, 1 / 2, 0],
+        [1 / 7 - 2 / 9, 1 / 2, -4 / 12],
+        [1 / 7 - 2 / 18, 1 / 2 - 0.25 / 8, -16 / 40],
+        [1 / 7 - 2 / 18, 1 / 2 - 0.25 / 8 - v**2 / (1 / 2 + v), -16 / 40],
+    ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_degenerate(driver: Driver, form: str) -> None:
     """Finite, in the range of the measure, and with a finite gradient, whatever the boxes."""

@@ -70,7 +70,7 @@ class Tensor:
 
     def __truediv__(self, y: Any) -> Tensor:
         a, b = self.data, _data(y)
-        return Tensor(a / b, (self, lambda g: g / b), (y, lambda g: -g * a / b**2))
+        return Tensor(a / b, (self, lambda g: g / b), (y, lambda g: -g * (a / b) / b))
 
     def __pow__(self, y: Any) -> Tensor:
         a, b = self.data, _data(y)
