@@ -80,15 +80,22 @@ def _load(name: str) -> None:
     _loaded[name] = backend
 
 
-def _resolve(kind: type) -> None:
-    """Note in `_by_type` which adapter an array type belongs to, by its root module."""
-    if kind not in _by_type:
-        known = _entry_points()
-        roots = (base.__module__.partition(".")[0] for base in kind.__mro__)
-        _by_type[kind] = next((root for root in roots if root in known), None)
+def _root_of(kind: type) -> str | None:
+    """Return the adapter that an array type belongs to, loaded; "" for what adapts to others."""
+    if kind in _by_type:
+        return _by_type[kind]
+    known = _entry_points()
+    roots = (base.__module__.partition(".")[0] for base in kind.__mro__)
+    root = "" if issubclass(kind, _ADAPTING) else next((r for r in roots if r in known), None)
+    if root:
+        _load(root)
+    _by_type[kind] = root
+    return root
 
 
-for _step in (_load, _resolve):
+# Dynamo sees a dictionary as it was when the program first read it: what these note there is
+# read after them only.
+for _step in (_load, _root_of):
     untraced(_step)
 
 
@@ -124,18 +131,12 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
     for x in (*arrays, *named.values()):
         if x is None:
             continue
-        kind = type(x)
-        root = _by_type.get(kind, "")
-        if root and root in _loaded:
-            candidate = _loaded[root]
-        elif issubclass(kind, _ADAPTING):
+        root = _root_of(type(x))
+        if root is None:
+            raise ValueError(_unknown_type(_label(x, arrays, named), type(x)))
+        if not root:
             continue
-        else:
-            _resolve(kind)
-            root = _by_type[kind]
-            if root is None:
-                raise ValueError(_unknown_type(_label(x, arrays, named), kind))
-            candidate = _named(root)
+        candidate = _loaded[root]
         if found is None:
             found, first = candidate, x
         elif candidate is not found:
@@ -155,10 +156,8 @@ def _label(x: Array, arrays: tuple[Array, ...], named: Mapping[str, Array]) -> s
 
 def backend_of(x: Array) -> Backend:
     """Return the backend of a result, which has the defaults if it came from an instance."""
-    kind = type(x)
-    _resolve(kind)
-    root = _by_type[kind]
-    return _DEFAULTS if root is None else _named(root)
+    root = _root_of(type(x))
+    return _loaded[root] if root else _DEFAULTS
 
 
 def _unknown_type(label: str, kind: type) -> str:

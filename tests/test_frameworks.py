@@ -5,6 +5,8 @@ Each test runs where its framework is installed; the conformance suite covers th
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,39 @@ def _criterion(first: Any, second: Any) -> hc.HungarianLoss:
         slice_losses_fn=[first, second],
         slice_weights=[1.0, 2.0],
     )
+
+
+# Programs whose first call is the library's first of a process: nothing is loaded before.
+FIRST_CALLS = {
+    "torch": """
+import torch
+program = torch.compile(hc.loss, fullgraph=True, backend="aot_eager")
+print(float(program(*map(torch.from_numpy, arrays))))
+""",
+    "jax": """
+import jax
+print(float(jax.jit(hc.loss)(*map(jax.numpy.asarray, arrays))))
+""",
+    "tensorflow": """
+import tensorflow as tf
+print(float(tf.function(hc.loss)(*map(tf.constant, arrays))))
+""",
+}
+
+
+@pytest.mark.parametrize("name", FIRST_CALLS)
+def test_the_first_call_may_be_compiled(name: str) -> None:
+    pytest.importorskip(name, reason="for the framework")
+    head = f"""
+import numpy as np, hungarian_core as hc
+arrays = [np.array(x, np.float32) for x in {[x.tolist() for x in DOCUMENTED]}]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", head + FIRST_CALLS[name]],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) == pytest.approx(6.50763825, rel=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

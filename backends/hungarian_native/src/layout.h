@@ -212,19 +212,20 @@ void Sample<T>::write(int status) const {
     *total_out = nan;
     return;
   }
-  double total = 0;
+  double total = 0, lost = 0;  // Neumaier's sum: many equal costs round the same way
   for (int i = 0; i < bidders; ++i) {
     double dual = 0;
-    if (item[i] >= 0) {
-      const double cost = sign * cost_at(i, item[i]);
-      total += cost;
-      dual = cost - v[item[i]];
-    } else if (item[i] == LEFT) {
-      total += price[i];
-      dual = price[i];
+    if (item[i] >= 0 || item[i] == LEFT) {
+      const double cost = item[i] == LEFT ? price[i] : sign * cost_at(i, item[i]);
+      dual = item[i] == LEFT ? cost : cost - v[item[i]];
+      const double sum = total + cost;
+      const bool larger = __builtin_fabs(total) >= __builtin_fabs(cost);
+      lost += larger ? (total - sum) + cost : (cost - sum) + total;
+      total = sum;
     }
     u_out[i] = T(sign * dual);
   }
+  if (lost - lost == 0) total += lost;  // not where the sum is beyond the largest number
   for (int j = 0; j < items; ++j) v_out[j] = v[j] > -INF ? T(sign * v[j]) : T(0);
   *total_out = T(sign * total);
 }
