@@ -9,35 +9,12 @@ import torch
 from torch import Tensor
 
 from hungarian_core import Backend, Problem, Solution
+from hungarian_torch._gradient import WithGradient
 from hungarian_torch._native import solve_in_place
 from hungarian_torch._operator import solve_opaquely
 
-_is_compiling, _is_wrapped = (
-    torch.compiler.is_compiling,
-    torch._C._functorch.is_functorch_wrapped_tensor,
-)
-
-
-class _WithGradient(torch.autograd.Function):
-    """Run `forward(*xs) -> (out, residuals)`; differentiate by `backward(residuals, g)`."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(forward: Any, backward: Any, *xs: Tensor) -> tuple[Tensor, ...]:
-        out, residuals = forward(*xs)
-        # An input may not be saved as an output, but a view of it may.
-        return out, *(r.view_as(r) if any(r is x for x in xs) else r for r in residuals)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
-        ctx.rule = inputs[1]
-        ctx.save_for_backward(*output[1:])
-        ctx.mark_non_differentiable(*output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor, *_: Any) -> Any:
-        return None, None, *ctx.rule(ctx.saved_tensors, g)
+_is_compiling = torch.compiler.is_compiling
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class TorchBackend(Backend):
@@ -72,7 +49,7 @@ class TorchBackend(Backend):
             if torch.compiler.is_compiling() and not any(x.requires_grad for x in xs):
                 # Dynamo (2.13) passes a context to `forward` where nothing is to be differentiated.
                 return forward(*xs)[0]
-            return _WithGradient.apply(forward, backward, *xs)[0]
+            return WithGradient.apply(forward, backward, *xs)[0]
 
         return function
 

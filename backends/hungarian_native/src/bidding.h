@@ -22,7 +22,7 @@ int Sample<T>::attempt() {
   if (!priced && count == valid_items) {
     waiting = reduce_columns();
   } else if (along) {
-    waiting = item_mask ? bid_checked() : bid_along();
+    waiting = bid_along();
   } else {
     waiting = bid_across();
   }
@@ -116,10 +116,13 @@ int Sample<T>::reduce_columns() {
 // First bids of bidders whose lines are rows, in the costs' own type; returns who waits.
 template <class T>
 int Sample<T>::bid_along() {
+  if (item_mask) {
+    for (int64_t j = 0; j < padded(items); ++j) low[j] = j < items && item_mask[j] ? T(0) : T(INF);
+  }
   int waiting = 0;
   for (int k = 0; k < count; ++k) {
     const int i = ids[k];
-    const Bid bid = two_least(row(i));
+    const Bid bid = item_mask ? two_least<true>(row(i)) : two_least<false>(row(i));
     if (unsound) return 0;
     if (!claim(i, bid)) queue[waiting++] = i;
   }
@@ -137,19 +140,6 @@ int Sample<T>::bid_across() {
     if (!claim(i, bid)) queue[waiting++] = i;
   }
   return waiting;
-}
-
-// Where items are masked, only a check: bids go by the duals then, which hold the mask.
-template <class T>
-int Sample<T>::bid_checked() {
-  for (int k = 0; k < count; ++k) {
-    if (!sound(line(ids[k]))) {
-      unsound = true;
-      return 0;
-    }
-    queue[k] = ids[k];
-  }
-  return count;
 }
 
 // A bid of one who has not looked at the duals: good if the item is still free, because then

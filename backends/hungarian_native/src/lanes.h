@@ -100,37 +100,26 @@ inline Own<float>::V greater(Own<float>::V a, Own<float>::V b) {
   return Own<float>::V(_mm512_max_ps(__m512(a), __m512(b)));
 }
 #elif defined(__AVX2__)
-inline F64 lesser(F64 a, F64 b) {
-  __m256d x[2], y[2];
+template <class Half, class V, class F>
+inline V by_halves(V a, V b, F of_two) {
+  Half x[2], y[2];
   memcpy(x, &a, sizeof a);
   memcpy(y, &b, sizeof b);
-  for (int k = 0; k < 2; ++k) x[k] = _mm256_min_pd(x[k], y[k]);
+  for (int k = 0; k < 2; ++k) x[k] = of_two(x[k], y[k]);
   memcpy(&a, x, sizeof a);
   return a;
+}
+inline F64 lesser(F64 a, F64 b) {
+  return by_halves<__m256d>(a, b, [](__m256d x, __m256d y) { return _mm256_min_pd(x, y); });
 }
 inline F64 greater(F64 a, F64 b) {
-  __m256d x[2], y[2];
-  memcpy(x, &a, sizeof a);
-  memcpy(y, &b, sizeof b);
-  for (int k = 0; k < 2; ++k) x[k] = _mm256_max_pd(x[k], y[k]);
-  memcpy(&a, x, sizeof a);
-  return a;
+  return by_halves<__m256d>(a, b, [](__m256d x, __m256d y) { return _mm256_max_pd(x, y); });
 }
 inline Own<float>::V lesser(Own<float>::V a, Own<float>::V b) {
-  __m256 x[2], y[2];
-  memcpy(x, &a, sizeof a);
-  memcpy(y, &b, sizeof b);
-  for (int k = 0; k < 2; ++k) x[k] = _mm256_min_ps(x[k], y[k]);
-  memcpy(&a, x, sizeof a);
-  return a;
+  return by_halves<__m256>(a, b, [](__m256 x, __m256 y) { return _mm256_min_ps(x, y); });
 }
 inline Own<float>::V greater(Own<float>::V a, Own<float>::V b) {
-  __m256 x[2], y[2];
-  memcpy(x, &a, sizeof a);
-  memcpy(y, &b, sizeof b);
-  for (int k = 0; k < 2; ++k) x[k] = _mm256_max_ps(x[k], y[k]);
-  memcpy(&a, x, sizeof a);
-  return a;
+  return by_halves<__m256>(a, b, [](__m256 x, __m256 y) { return _mm256_max_ps(x, y); });
 }
 #endif
 

@@ -6,8 +6,10 @@
 
 namespace {
 
-// The two least costs of a row, in the costs' own type; no dual takes part.
+// The two least costs of a row, in the costs' own type; no dual takes part. Where items are masked,
+// `low` is 0 for the valid ones, and inf for the others and beyond the last.
 template <class T>
+template <bool MASKED>
 Bid Sample<T>::two_least(const T *costs) {
   using V = typename Lane::V;
   using I = typename Lane::I;
@@ -15,29 +17,30 @@ Bid Sample<T>::two_least(const T *costs) {
   const V up = V{} + T(INF), s = V{} + T(sign);
   V least = up, second = up;
   I flaws = I{};
-  I lane;
-  for (int k = 0; k < Lane::width; ++k) lane[k] = k;
+  auto entries = [&](int j) {
+    const V x = s * *reinterpret_cast<const Unaligned *>(costs + j);
+    if (!MASKED) return x;
+    return *reinterpret_cast<const Unaligned *>(low + j) < up ? x : up;
+  };
   auto take = [&](V x) {
     flaws |= x != x;
     second = lesser(greater(least, x), second);
     least = lesser(x, least);
   };
-  int j = 0;
-  for (; j + Lane::width <= width; j += Lane::width) {
-    take(s * *reinterpret_cast<const Unaligned *>(costs + j));
-  }
-  if (j < width) {
-    const V x = s * *reinterpret_cast<const Unaligned *>(costs + j);
-    take(lane < typename Lane::Index(width - j) ? x : up);
+  const int whole = MASKED ? width : width - width % Lane::width;
+  for (int j = 0; j < whole; j += Lane::width) take(entries(j));
+  if (whole < width) {
+    I lane;
+    for (int k = 0; k < Lane::width; ++k) lane[k] = k;
+    take(lane < typename Lane::Index(width - whole) ? entries(whole) : up);
   }
   Bid bid{INF, INF, 0};
   two_least_lanes(least, second, bid.least, bid.second);
   if ((bits(flaws) && p.nan != HUNGARIAN_NAN_FORBID) || bid.least == -INF) unsound = true;
   if (!(bid.least < INF)) return bid;
   const V same = V{} + T(bid.least);
-  for (j = 0; j < width; j += Lane::width) {
-    const V x = s * *reinterpret_cast<const Unaligned *>(costs + j);
-    if (const unsigned hits = bits(x == same)) {
+  for (int j = 0; j < width; j += Lane::width) {
+    if (const unsigned hits = bits(entries(j) == same)) {
       return {bid.least, bid.second, j + __builtin_ctz(hits)};
     }
   }
@@ -140,18 +143,6 @@ bool Sample<T>::stream(const uint8_t *columns, const uint8_t *rows) {
     }
   }
   return flaw;
-}
-
-// Whether a line has only entries that can be compared, among valid items.
-template <class T>
-bool Sample<T>::sound(const T *costs) const {
-  bool flaw = false;
-  for (int j = 0; j < items; ++j) {
-    const double x = sign * costs[j];
-    const bool bad = p.nan == HUNGARIAN_NAN_FORBID ? x == -INF : !(-INF < x);
-    flaw |= bad && v[j] > -INF;
-  }
-  return !flaw;
 }
 
 // The same of so few items that lanes would not make up for their reduction: even and odd places

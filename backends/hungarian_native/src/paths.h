@@ -29,7 +29,7 @@ bool Sample<T>::search(int root) {
       break;
     }
     if (!(nearest < INF)) {
-      while (many-- > 0) v[settled[many]] = saved[many];
+      while (many-- > 0) v[settled[many]] = saved[settled[many]];
       return false;
     }
     if (free_item != NONE) {
@@ -37,15 +37,18 @@ bool Sample<T>::search(int root) {
       end = free_item;
       break;
     }
-    settled[many] = at;
-    saved[many] = v[at];
-    levels[many++] = nearest;
+    settled[many++] = at;
+    saved[at] = v[at];
+    levels[at] = nearest;
     distance[at] = INF;
     i = owner[at];
     ahead = nearest - (sign * cost_at(i, at) - v[at]);
     v[at] = -INF;
   }
-  while (many-- > 0) v[settled[many]] = saved[many] + (levels[many] - stop);
+  while (many-- > 0) {
+    const int j = settled[many];
+    v[j] = saved[j] + (levels[j] - stop);
+  }
   return hand_over(root, end, leaver);
 }
 

@@ -95,7 +95,7 @@ class Sample {
   int *item = nullptr;     // [bidders] the item, NONE or LEFT
   int *queue = nullptr;    // [count] bidders that wait
 
-  // The least and second costs of each column of the table.
+  // The least and second costs of each column of the table, or in `low` which items are valid.
   T *low = nullptr, *next = nullptr;
   typename Lane::Index *place = nullptr;
 
@@ -103,8 +103,8 @@ class Sample {
   double *distance = nullptr;  // [items] from the root
   int *via = nullptr;          // [items] the bidder before, on the path
   int *settled = nullptr;      // items whose distance is final, in order
-  double *levels = nullptr;    // their distances
-  double *saved = nullptr;     // their duals, while v holds -inf
+  double *levels = nullptr;    // [items] those distances
+  double *saved = nullptr;     // [items] their duals, while v holds -inf
 
   // Shortlists. A bidder's list has every item whose slack was below `bound` when it was made.
   // Duals only fall, so slacks only grow: items off the list have a slack of `bound` or more.
@@ -156,17 +156,16 @@ class Sample {
   int reduce_columns();
   int bid_along();
   int bid_across();
-  int bid_checked();
   bool claim(int i, const Bid &bid);
   int bid(int waiting);
 
   // passes.h
+  template <bool MASKED>
   Bid two_least(const T *costs);
   bool least_per_column(const uint8_t *columns, const uint8_t *rows);
   template <int MANY>
   bool strip(int from, const uint8_t *columns, const uint8_t *rows);
   bool stream(const uint8_t *columns, const uint8_t *rows);
-  bool sound(const T *costs) const;
   Bid least_slacks(const T *costs) const;
   Bid few_slacks(const T *costs) const;
   int free_at(int i, double least);
