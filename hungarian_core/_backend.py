@@ -96,14 +96,15 @@ class Backend:
     def custom_vjp(
         self,
         forward: Callable[..., tuple[Array, Any]],
-        backward: Callable[[Any, Array], tuple[Array, ...]],
+        backward: Callable[[Any, Array], tuple[Array | None, ...]],
     ) -> Callable[..., Array]:
         """Return a function of arrays with a gradient of its own.
 
         Args:
             forward: ``forward(*xs) -> (out, residuals)``; `out` is one array,
                 `residuals` a tuple of arrays.
-            backward: ``backward(residuals, g) -> grads``, one array per input.
+            backward: ``backward(residuals, g) -> grads``, one array per input, or None for an
+                input that counts as a constant.
         """
         return lambda *xs: forward(*xs)[0]
 

@@ -44,7 +44,10 @@ def halved_gradient() -> list[Driver]:
 
     class Mutant(Healthy):
         def custom_vjp(self, forward: Any, backward: Any) -> Callable[..., Any]:
-            return super().custom_vjp(forward, lambda r, g: tuple(x * 0.5 for x in backward(r, g)))
+            def half(residuals: Any, g: Any) -> Any:
+                return tuple(x if x is None else x * 0.5 for x in backward(residuals, g))
+
+            return super().custom_vjp(forward, half)
 
     return _driver(Mutant())
 

@@ -122,6 +122,25 @@ def test_custom_vjp(driver: Driver) -> None:
             np.testing.assert_allclose(driver.to_numpy(found), expected, rtol=1e-6)
 
 
+def test_custom_vjp_of_a_constant(driver: Driver) -> None:
+    """An input whose gradient is None is taken for a constant."""
+    backend, x, y = _backend(driver), driver.from_numpy(X), driver.from_numpy(Y)
+
+    def program(x: Any, y: Any) -> Any:
+        def backward(residuals: Any, g: Any) -> tuple[Any, Any]:
+            return g * residuals[0], None
+
+        return backend.custom_vjp(lambda x, y: (x * y, (y,)), backward)(x, 3 * y) + y
+
+    np.testing.assert_allclose(
+        driver.to_numpy(driver.trace(program)(x, y)), 3 * X * Y + Y, rtol=1e-6
+    )
+    if driver.differentiable:
+        _, grads = driver.value_and_grad(program, [x, y], driver.from_numpy(G))
+        for found, expected in zip(grads, (3 * G * Y, G), strict=True):
+            np.testing.assert_allclose(driver.to_numpy(found), expected, rtol=1e-6)
+
+
 def test_while_loop(driver: Driver) -> None:
     """A state of several dtypes; the rows of a batch stop at different times."""
     if not driver.loops:

@@ -1,6 +1,7 @@
 """The backend of tapegrad: what `hungarian_core` needs beyond the Array API standard."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ class TapegradBackend(Backend):
     ) -> Callable[..., Tensor]:
         def function(*xs: Tensor) -> Tensor:
             out, residuals = forward(*(Tensor(x.data) for x in xs))
-            pulls = (
-                (x, lambda g, k=k: backward(residuals, Tensor(g))[k].data) for k, x in enumerate(xs)
-            )
-            return Tensor(out.data, *pulls)
+
+            def pull(k: int, g: np.ndarray) -> np.ndarray | None:
+                grad = backward(residuals, Tensor(g))[k]
+                return None if grad is None else grad.data
+
+            return Tensor(out.data, *((x, partial(pull, k)) for k, x in enumerate(xs)))
 
         return function
 

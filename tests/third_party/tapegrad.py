@@ -20,7 +20,7 @@ int8, int16, int32, int64, uint8 = (
 )
 float16, float32, float64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
 bool = np.dtype("bool")
-Pull = Callable[[np.ndarray], np.ndarray]
+Pull = Callable[[np.ndarray], np.ndarray | None]
 
 
 class Tensor:
@@ -79,6 +79,10 @@ class Tensor:
     def __rsub__(self, y: Any) -> Tensor:
         return -self + y
 
+    def __rtruediv__(self, y: Any) -> Tensor:
+        out = y / self.data
+        return Tensor(out, (self, lambda g: -g * out / self.data))
+
     def __neg__(self) -> Tensor:
         return Tensor(-self.data, (self, lambda g: -g))
 
@@ -110,8 +114,10 @@ Tensor.__invert__ = _without_gradient(np.ndarray.__invert__)  # type: ignore[att
 all, any = _without_gradient(np.all), _without_gradient(np.any)
 argmax, argmin = _without_gradient(np.argmax), _without_gradient(np.argmin)
 argsort, cumulative_sum = _without_gradient(np.argsort), _without_gradient(np.cumulative_sum)
+floor = _without_gradient(np.floor)
 isfinite, isnan, nonzero = (_without_gradient(f) for f in (np.isfinite, np.isnan, np.nonzero))
-max, min, minimum = (_without_gradient(f) for f in (np.max, np.min, np.minimum))
+max, min = (_without_gradient(f) for f in (np.max, np.min))
+maximum, minimum = (_without_gradient(f) for f in (np.maximum, np.minimum))
 ones_like, zeros_like = _without_gradient(np.ones_like), _without_gradient(np.zeros_like)
 asarray = _without_gradient(np.asarray)
 abs = Tensor.__abs__
@@ -126,6 +132,36 @@ def atan(x: Tensor, /) -> Tensor:
     return Tensor(np.arctan(x.data), (x, lambda g: g / (1 + x.data**2)))
 
 
+def atan2(y: Tensor, x: Tensor, /) -> Tensor:
+    a, b = y.data, x.data
+    squares = a**2 + b**2
+    return Tensor(np.arctan2(a, b), (y, lambda g: g * b / squares), (x, lambda g: -g * a / squares))
+
+
+def cos(x: Tensor, /) -> Tensor:
+    return Tensor(np.cos(x.data), (x, lambda g: -g * np.sin(x.data)))
+
+
+def exp(x: Tensor, /) -> Tensor:
+    out = np.exp(x.data)
+    return Tensor(out, (x, lambda g: g * out))
+
+
+def log(x: Tensor, /) -> Tensor:
+    return Tensor(np.log(x.data), (x, lambda g: g / x.data))
+
+
+def log1p(x: Tensor, /) -> Tensor:
+    return Tensor(np.log1p(x.data), (x, lambda g: g / (1 + x.data)))
+
+
+def matmul(x: Tensor, y: Tensor, /) -> Tensor:
+    a, b = x.data, y.data
+    return Tensor(
+        a @ b, (x, lambda g: g @ np.swapaxes(b, -1, -2)), (y, lambda g: np.swapaxes(a, -1, -2) @ g)
+    )
+
+
 def broadcast_to(x: Tensor, /, shape: Any) -> Tensor:
     return Tensor(np.broadcast_to(x.data, shape), (x, lambda g: g))
 
@@ -136,6 +172,10 @@ def permute_dims(x: Tensor, /, axes: Any) -> Tensor:
 
 def reshape(x: Tensor, /, shape: Any) -> Tensor:
     return Tensor(np.reshape(x.data, shape), (x, lambda g: np.reshape(g, x.shape)))
+
+
+def sin(x: Tensor, /) -> Tensor:
+    return Tensor(np.sin(x.data), (x, lambda g: g * np.cos(x.data)))
 
 
 def sqrt(x: Tensor, /) -> Tensor:
@@ -153,7 +193,7 @@ def sum(x: Tensor, /, *, axis: Any = None, keepdims: builtins.bool = False) -> T
 
 def mean(x: Tensor, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:
     total = sum(x, axis=axis, keepdims=keepdims)
-    return total / (x.data.size / total.data.size)
+    return total / (x.data.size / builtins.max(total.data.size, 1))
 
 
 def concat(arrays: Any, /, *, axis: int = 0) -> Tensor:
@@ -165,6 +205,11 @@ def concat(arrays: Any, /, *, axis: int = 0) -> Tensor:
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     pulls = [(x, lambda g, k=k: np.take(g, k, axis)) for k, x in enumerate(arrays)]
     return Tensor(np.stack([x.data for x in arrays], axis=axis), *pulls)
+
+
+def tanh(x: Tensor, /) -> Tensor:
+    out = np.tanh(x.data)
+    return Tensor(out, (x, lambda g: g * (1 - out**2)))
 
 
 def take(x: Tensor, indices: Any, /, *, axis: int = 0) -> Tensor:
@@ -207,7 +252,10 @@ def gradients(out: Tensor, inputs: list[Tensor], upstream: np.ndarray) -> list[n
         if id(x) not in grads:
             continue
         for source, pull in x.sources:
-            g = _unbroadcast(pull(grads[id(x)]), source.shape)
+            g = pull(grads[id(x)])
+            if g is None:  # a constant
+                continue
+            g = _unbroadcast(g, source.shape)
             grads[id(source)] = grads[id(source)] + g if id(source) in grads else g
     return [grads.get(id(x)) for x in inputs]
 
