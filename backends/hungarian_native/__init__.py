@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hungarian_core import Solution
-from hungarian_native._library import ABI, load
+from hungarian_native._detection import grades, pairs
+from hungarian_native._library import ABI, check
+from hungarian_native._library import library as _library
+from hungarian_native._library import path as _path
 
-_library, _path = load()
 _solve = _library.hungarian_solve
 _pack = struct.Struct("24q").pack  # hungarian_batch of src/hungarian.h, field by field
 _NAN = {"raise": 0, "worst": 1, "forbid": 2}
-_OUT_OF_MEMORY = -2
 
 _INDEX, _BYTE = np.dtype(np.int64), np.dtype(np.uint8)
 # The dtypes' numbers in the interface.
@@ -160,9 +161,7 @@ def solve_at(
             at, at + row4col_at, at + total_at, at + u_at, at + v_at, at + status_at,
         )
     )  # fmt: skip
-    if unsolved < 0:
-        message = _library.hungarian_message(unsolved).decode()
-        raise MemoryError(message) if unsolved == _OUT_OF_MEMORY else ValueError(message)
+    check(unsolved)
     return (
         _array(rows, _INDEX, memory),
         _array(cols, _INDEX, memory, row4col_at),
@@ -267,5 +266,7 @@ def symbol(name: str) -> Any:
 solve.describe = describe  # type: ignore[attr-defined]  # functions take attributes
 solve.at = solve_at  # type: ignore[attr-defined]  # as above
 solve.symbol = symbol  # type: ignore[attr-defined]  # as above
+solve.pairs = pairs  # type: ignore[attr-defined]  # as above
+solve.grades = grades  # type: ignore[attr-defined]  # as above
 
 __all__ = ["describe", "get_num_threads", "set_num_threads", "solve", "solve_at"]

@@ -8,9 +8,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
-ABI = 1  # HUNGARIAN_ABI of src/hungarian.h
+ABI = 2  # HUNGARIAN_ABI of src/hungarian.h
 VARIABLE = "HUNGARIAN_NATIVE_LIBRARY"
 
+_OUT_OF_MEMORY = -2
 _NAMES = {"win32": "hungarian.dll", "darwin": "libhungarian.dylib"}
 
 
@@ -57,6 +58,9 @@ def load() -> tuple[ctypes.CDLL, Path]:
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.hungarian_solve.argtypes = [ctypes.c_char_p]
     library.hungarian_solve.restype = ctypes.c_int64
+    for name in ("hungarian_price", "hungarian_grade"):
+        function = getattr(library, name)
+        function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int64
     library.hungarian_message.argtypes = [ctypes.c_int64]
     library.hungarian_message.restype = ctypes.c_char_p
     library.hungarian_set_num_threads.argtypes = [ctypes.c_int64]
@@ -64,3 +68,19 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.hungarian_get_num_threads.restype = ctypes.c_int64
     library.hungarian_variant.restype = ctypes.c_char_p
     return library
+
+
+def check(result: int) -> int:
+    """Return what a function of the library returned, unless it is an error.
+
+    Raises:
+        MemoryError: The memory does not suffice.
+        ValueError: An argument is out of range.
+    """
+    if result < 0:
+        message = library.hungarian_message(result).decode()
+        raise MemoryError(message) if result == _OUT_OF_MEMORY else ValueError(message)
+    return result
+
+
+library, path = load()

@@ -1,4 +1,5 @@
-/* The assignment problem for a batch of cost matrices: the C interface of the native solver.
+/* The assignment problem for a batch of cost matrices, and the two passes of detection losses over
+ * their inputs: the C interface of the native solver.
  *
  * One struct in, one call. Every field is eight bytes wide, so that any language can pack it.
  * No Python and no framework: the solver is a leaf.
@@ -18,8 +19,8 @@
 extern "C" {
 #endif
 
-/* Raised whenever the layout of hungarian_batch or the meaning of a field changes. */
-#define HUNGARIAN_ABI 1
+/* Raised whenever the layout of a struct or the meaning of a field changes. */
+#define HUNGARIAN_ABI 2
 
 enum hungarian_dtype { HUNGARIAN_FLOAT32 = 0, HUNGARIAN_FLOAT64 = 1 };
 
@@ -63,6 +64,65 @@ typedef struct {
 
 /* Solve; return how many samples are not HUNGARIAN_SOLVED, or a negative error. */
 HUNGARIAN_API int64_t hungarian_solve(const hungarian_batch *problems);
+
+/* What it costs to take a query for an object of a class; as `class_cost_form` of DetrLoss. */
+enum hungarian_class_cost {
+  HUNGARIAN_COST_NONE = 0,
+  HUNGARIAN_COST_SOFTMAX = 1,    /* -p */
+  HUNGARIAN_COST_NLL = 2,        /* -log p by softmax */
+  HUNGARIAN_COST_FOCAL = 3,      /* with gamma = 2 */
+  HUNGARIAN_COST_BINARY_NLL = 4, /* -log p by sigmoid */
+};
+
+/* The matching costs of detection, of every true object with every query of its scene. */
+typedef struct {
+  int64_t abi;
+  int64_t dtype;
+  int64_t scenes, queries, objects, classes;
+  int64_t softmax; /* 1: the last class is "no object"; 0: sigmoid */
+  int64_t class_cost;
+  int64_t safe;        /* 1: negative sides count as 0, ratios to an area of 0 as 0 */
+  int64_t only_finite; /* 1: infinite costs become NaN */
+  int64_t threads;
+  double class_weight, bbox_weight, giou_weight, alpha;
+  const void *logits;     /* [scenes, queries, classes]; everything is row-major */
+  const void *boxes;      /* [scenes, queries, 4] cxcywh, or NULL */
+  const int64_t *labels;  /* [scenes, objects], -1 = no class, which costs nothing */
+  const void *true_boxes; /* [scenes, objects, 4] */
+  const uint8_t *mask;    /* [scenes, objects] nonzero = valid; the cost of others is 0 */
+  void *cost;             /* [scenes, objects, queries] */
+  void *top;              /* [scenes, queries] the largest logit */
+  void *norm;             /* [scenes, queries] softmax: the log of the sum of exponentials */
+  uint8_t *found;         /* [scenes, queries] 1: the query says that there is an object */
+} hungarian_pairs;
+
+HUNGARIAN_API int64_t hungarian_price(const hungarian_pairs *pairs);
+
+/* As `class_loss` of DetrLoss, with gamma = 2. */
+enum hungarian_loss {
+  HUNGARIAN_LOSS_SOFTMAX = 0,
+  HUNGARIAN_LOSS_FOCAL = 1,     /* in units of 1 - alpha */
+  HUNGARIAN_LOSS_VARIFOCAL = 2, /* in units of alpha */
+  HUNGARIAN_LOSS_IA_BCE = 3,
+};
+
+/* The losses of the queries' classes, and their slopes by the logits. */
+typedef struct {
+  int64_t abi;
+  int64_t dtype;
+  int64_t scenes, queries, classes;
+  int64_t loss;
+  int64_t threads;
+  double alpha;
+  const void *logits;    /* [scenes, queries, classes] */
+  const int64_t *labels; /* [scenes, queries] what to say; sigmoid: -1 = nothing */
+  const void *overlap;   /* [scenes, queries] IoU with the match, or NULL */
+  const void *norm;      /* [scenes, queries] of hungarian_pairs, for softmax */
+  void *value;           /* [scenes, queries] */
+  void *slope;           /* [scenes, queries, classes] */
+} hungarian_grades;
+
+HUNGARIAN_API int64_t hungarian_grade(const hungarian_grades *grades);
 
 /* Say what an error code means. */
 HUNGARIAN_API const char *hungarian_message(int64_t error);

@@ -20,12 +20,22 @@ struct Scratch {
 // Solves sample b; returns a hungarian_status, or HUNGARIAN_OUT_OF_MEMORY.
 using SolveOne = int (*)(const hungarian_batch &problems, int64_t b, Scratch &scratch);
 
-SolveOne kernel_base(int64_t dtype);
+// Computes one scene of a hungarian_pairs or hungarian_grades; returns 0 or
+// HUNGARIAN_OUT_OF_MEMORY. `memory` is null at first, for the function to keep memory in.
+using OfOneScene = int (*)(const void *arguments, int64_t scene, void **memory);
+
+// All that is compiled for an instruction set, for one dtype.
+struct Kernel {
+  SolveOne solve;
+  OfOneScene price, grade;
+};
+
+Kernel kernel_base(int64_t dtype);
 #ifdef HUNGARIAN_HAVE_V3
-SolveOne kernel_v3(int64_t dtype);
+Kernel kernel_v3(int64_t dtype);
 #endif
 #ifdef HUNGARIAN_HAVE_V4
-SolveOne kernel_v4(int64_t dtype);
+Kernel kernel_v4(int64_t dtype);
 #endif
 
 }  // namespace hungarian

@@ -24,7 +24,7 @@ std::atomic<int64_t> chosen_threads{0};
 
 struct Variant {
   const char *name;
-  SolveOne (*kernel)(int64_t dtype);
+  Kernel (*kernel)(int64_t dtype);
 };
 
 // The newest instruction set that this processor has; HUNGARIAN_VARIANT asks for an older one.
@@ -97,6 +97,48 @@ double nanoseconds(const hungarian_batch &p) {
   return 100 + 0.3 * n * m + 3 * least * least;
 }
 
+// How many threads a call is worth, of samples that take so long each.
+int64_t threads_for(int64_t samples, double nanoseconds_each, int64_t asked) {
+  const double worthwhile = 1 + nanoseconds_each * double(samples) / NANOSECONDS_PER_HELPER;
+  if (samples < 2 || worthwhile < 2) return 1;  // asking the system takes longer than some calls
+  int64_t threads = asked ? asked : hungarian_get_num_threads();
+  if (threads > MOST_THREADS) threads = MOST_THREADS;
+  if (threads > samples) threads = samples;
+  return double(threads) > worthwhile ? int64_t(worthwhile) : threads;
+}
+
+// The scenes of a detection loss, likewise.
+struct Scenes {
+  const OfOneScene function;
+  const void *const arguments;
+  const int64_t scenes;
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> out_of_memory{false};
+
+  static void work(void *self) { static_cast<Scenes *>(self)->work(); }
+
+  void work() {
+    void *memory = nullptr;
+    for (int64_t scene; (scene = next.fetch_add(1, std::memory_order_relaxed)) < scenes;) {
+      if (function(arguments, scene, &memory)) out_of_memory.store(true, std::memory_order_relaxed);
+    }
+    free(memory);
+  }
+};
+
+template <class Arguments>
+int64_t for_all(const Arguments &p, OfOneScene function, double nanoseconds_each) {
+  Scenes scenes{function, &p, p.scenes};
+  run_together(threads_for(p.scenes, nanoseconds_each, p.threads) - 1, Scenes::work, &scenes);
+  return scenes.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : 0;
+}
+
+template <class Arguments>
+bool sound(const Arguments &p) {
+  return p.abi == HUNGARIAN_ABI && p.dtype >= 0 && p.dtype <= HUNGARIAN_FLOAT64 && p.scenes >= 0 &&
+         p.queries > 0 && p.classes > 0 && p.threads >= 0 && p.logits;
+}
+
 // The samples of a call, taken in turns by the threads at work.
 struct Batch {
   const hungarian_batch &problems;
@@ -138,24 +180,41 @@ int64_t hungarian_solve(const hungarian_batch *problems) {
   if (!problems || !valid(*problems)) return HUNGARIAN_BAD_ARGUMENT;
   const hungarian_batch &p = *problems;
   if (p.batch == 0) return 0;
-  const double worthwhile = 1 + nanoseconds(p) * double(p.batch) / NANOSECONDS_PER_HELPER;
-  int64_t threads = 1;
-  if (p.batch > 1 && worthwhile >= 2) {  // only then ask the system, which takes longer than some
-    threads = p.threads ? p.threads : hungarian_get_num_threads();
-    if (threads > MOST_THREADS) threads = MOST_THREADS;
-    if (threads > p.batch) threads = p.batch;
-    if (double(threads) > worthwhile) threads = int64_t(worthwhile);
-  }
+  const int64_t threads = threads_for(p.batch, nanoseconds(p), p.threads);
   const int64_t turn = threads == 1 ? p.batch : (p.batch + 8 * threads - 1) / (8 * threads);
-  Batch batch{p, variant().kernel(p.dtype), turn};
+  Batch batch{p, variant().kernel(p.dtype).solve, turn};
   run_together(threads - 1, Batch::work, &batch);
   return batch.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : batch.lost.load();
+}
+
+int64_t hungarian_price(const hungarian_pairs *pairs) {
+  if (!pairs || !sound(*pairs)) return HUNGARIAN_BAD_ARGUMENT;
+  const hungarian_pairs &p = *pairs;
+  if (p.class_cost < 0 || p.class_cost > HUNGARIAN_COST_BINARY_NLL || p.objects < 0 ||
+      (p.softmax && p.classes < 2) || !p.top || !p.norm || !p.found) {
+    return HUNGARIAN_BAD_ARGUMENT;
+  }
+  if (p.objects && (!p.labels || !p.mask || !p.cost || (p.boxes && !p.true_boxes))) {
+    return HUNGARIAN_BAD_ARGUMENT;
+  }
+  const double each = double(p.queries) * (double(p.objects) * 3 + double(p.classes));
+  return for_all(p, variant().kernel(p.dtype).price, each);
+}
+
+int64_t hungarian_grade(const hungarian_grades *grades) {
+  if (!grades || !sound(*grades)) return HUNGARIAN_BAD_ARGUMENT;
+  const hungarian_grades &p = *grades;
+  if (p.loss < 0 || p.loss > HUNGARIAN_LOSS_IA_BCE || !p.labels || !p.value || !p.slope ||
+      (p.loss == HUNGARIAN_LOSS_SOFTMAX && !p.norm)) {
+    return HUNGARIAN_BAD_ARGUMENT;
+  }
+  return for_all(p, variant().kernel(p.dtype).grade, double(p.queries) * double(p.classes) * 2);
 }
 
 const char *hungarian_message(int64_t error) {
   switch (error) {
     case HUNGARIAN_BAD_ARGUMENT:
-      return "an argument of hungarian_solve is out of range";
+      return "an argument is out of range";
     case HUNGARIAN_OUT_OF_MEMORY:
       return "out of memory";
     default:

@@ -1,0 +1,121 @@
+"""Detection losses natively: the costs of all pairs, and the losses of all queries."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hungarian_native._library import ABI, check, library
+
+Floats = NDArray[Any]
+_pack_pairs = struct.Struct("11q4d9q").pack  # hungarian_pairs of src/hungarian.h, field by field
+_pack_grades = struct.Struct("7qd6q").pack  # hungarian_grades likewise
+_KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+_COSTS = {
+    (True, "softmax"): 1, (True, "nll"): 2, (False, "focal"): 3, (False, "nll"): 4,
+}  # fmt: skip
+_LOSSES = {"softmax": 0, "focal": 1, "varifocal": 2, "ia_bce": 3}
+
+
+def pairs(
+    logits: Floats,
+    labels: NDArray[Any],
+    mask: NDArray[np.bool_],
+    boxes: Floats | None = None,
+    true_boxes: Floats | None = None,
+    *,
+    softmax: bool,
+    class_cost_form: str,
+    class_cost: float,
+    bbox_cost: float,
+    giou_cost: float,
+    alpha: float,
+    safe: bool,
+    only_finite: bool,
+) -> tuple[NDArray[Any], ...]:
+    """Return the matching costs of detection and what the losses need of them.
+
+    Args:
+        logits: `[N, Q, C]`, float32 or float64.
+        labels: `[N, M]` integer, -1 for an object without a class.
+        mask: `[N, M]` bool.
+        boxes: `[N, Q, 4]` in cxcywh, in the dtype of `logits`, or None.
+        true_boxes: `[N, M, 4]` likewise.
+        softmax: Whether the last class is "no object"; else the classes are independent.
+        class_cost_form: As for `hungarian_core.DetrLoss`, with gamma = 2.
+        class_cost: As there.
+        bbox_cost: As there.
+        giou_cost: As there.
+        alpha: The alpha of the focal cost.
+        safe: Whether the GIoU is the safe one.
+        only_finite: Whether infinite costs become NaN.
+
+    Returns:
+        The costs `[N, M, Q]`, 0 where there is no object; the largest logits, and for softmax
+        the logarithms of the sums of exponentials, `[N, Q]` each; and whether a query says that
+        there is an object, `[N, Q]` bool.
+    """
+    size, queries, classes = logits.shape
+    objects, dtype = labels.shape[1], logits.dtype
+    given = [
+        np.ascontiguousarray(x, kind)
+        for x, kind in ((logits, dtype), (labels, np.int64), (mask, np.bool_))
+    ]
+    if boxes is not None and true_boxes is not None:
+        given += [np.ascontiguousarray(x, dtype) for x in (boxes, true_boxes)]
+    logits_at, labels_at, mask_at, *at = (x.ctypes.data for x in given)
+    boxes_at, true_boxes_at = at or (0, 0)
+    cost = np.empty((size, objects, queries), dtype)
+    top, norm = np.empty((size, queries), dtype), np.empty((size, queries), dtype)
+    found = np.empty((size, queries), np.bool_)
+    form = _COSTS[softmax, class_cost_form] if class_cost else 0
+    packed = _pack_pairs(
+        ABI, _KINDS[dtype], size, queries, objects, classes, softmax, form, safe, only_finite, 0,
+        class_cost, bbox_cost, giou_cost, alpha,
+        logits_at, boxes_at, labels_at, true_boxes_at, mask_at,
+        cost.ctypes.data, top.ctypes.data, norm.ctypes.data, found.ctypes.data,
+    )  # fmt: skip
+    check(library.hungarian_price(packed))
+    return cost, top, norm, found
+
+
+def grades(
+    logits: Floats,
+    labels: NDArray[Any],
+    norm: Floats,
+    overlap: Floats | None = None,
+    *,
+    class_loss: str,
+    alpha: float,
+) -> tuple[Floats, Floats]:
+    """Return the losses `[N, Q]` of the classes of queries, and their slopes `[N, Q, C]`.
+
+    Args:
+        logits: `[N, Q, C]`, float32 or float64.
+        labels: `[N, Q]` integer, what each query is to say; for sigmoid losses -1 for nothing.
+        norm: `[N, Q]`, as `pairs` returns it.
+        overlap: `[N, Q]`, the IoU of matched boxes, for losses that ask for it.
+        class_loss: As for `hungarian_core.DetrLoss`, with gamma = 2; in the units of
+            `hungarian_core.losses.classification.unit`.
+        alpha: As there.
+    """
+    size, queries, classes = logits.shape
+    dtype = logits.dtype
+    given = [
+        np.ascontiguousarray(x, kind)
+        for x, kind in ((logits, dtype), (labels, np.int64), (norm, dtype))
+    ]
+    if overlap is not None:
+        given.append(np.ascontiguousarray(overlap, dtype))
+    logits_at, labels_at, norm_at, *at = (x.ctypes.data for x in given)
+    (overlap_at,) = at or (0,)
+    value, slope = np.empty((size, queries), dtype), np.empty(logits.shape, dtype)
+    packed = _pack_grades(
+        ABI, _KINDS[dtype], size, queries, classes, _LOSSES[class_loss], 0, alpha,
+        logits_at, labels_at, overlap_at, norm_at, value.ctypes.data, slope.ctypes.data,
+    )  # fmt: skip
+    check(library.hungarian_grade(packed))
+    return value, slope

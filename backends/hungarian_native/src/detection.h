@@ -1,0 +1,303 @@
+// Detection losses in two passes over the logits of a scene: before the matching what each pair of
+// a true object and a query costs, after it the loss of each query and its slope by each logit.
+//
+// hungarian_core computes the same with the operations of any framework (losses/set_loss.py), which
+// is what these results mean. Here nothing in between is written to memory. Loops are plain, over
+// queries or classes, for compilers to vectorise: no branches, selections only between values.
+#ifndef HUNGARIAN_DETECTION_H
+#define HUNGARIAN_DETECTION_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hungarian.h"
+
+namespace {
+
+constexpr int64_t LANES = 16;  // sums are kept in lanes, since compilers must not reorder them
+
+// exp(x) for x <= 0, and 0 below the least normal number; NaN stays NaN. Two ulps: the nearest power
+// of two, and a polynomial of what is left.
+inline float exp_of_negative(float x) {
+  const float bounded = x < -87.0f ? -87.0f : x;
+  const float shifted = bounded * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer
+  int32_t power;
+  memcpy(&power, &shifted, sizeof power);
+  const float n = shifted - 12582912.0f;
+  const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const uint32_t scale = (uint32_t(power) + 127u) << 23;
+  float factor;
+  memcpy(&factor, &scale, sizeof factor);
+  return x < -87.0f ? 0.0f : p * factor;
+}
+inline double exp_of_negative(double x) { return exp(x); }
+
+// log(1 + x) for 0 <= x <= 1, by 2 atanh(x / (2 + x)).
+inline float log_of_one_plus(float x) {
+  const float s = x / (2.0f + x), t = s * s;
+  float p = 1.0f / 15;
+  p = p * t + 1.0f / 13;
+  p = p * t + 1.0f / 11;
+  p = p * t + 1.0f / 9;
+  p = p * t + 1.0f / 7;
+  p = p * t + 1.0f / 5;
+  p = p * t + 1.0f / 3;
+  return 2.0f * (s + s * t * p);
+}
+inline double log_of_one_plus(double x) { return log1p(x); }
+
+template <class T>
+struct Sigmoid {
+  T p, q, softplus;  // the probability, 1 - p, -log(1 - p)
+
+  explicit Sigmoid(T x) {
+    const T small = exp_of_negative(x < 0 ? x : -x), share = 1 / (1 + small);
+    p = x < 0 ? small * share : share;
+    q = x < 0 ? share : small * share;
+    softplus = log_of_one_plus(small) + (x < 0 ? T(0) : x);
+  }
+};
+
+template <class T>
+inline T absolute(T x) {
+  return x < 0 ? -x : x;
+}
+
+template <class T>
+inline T positive(T x) {
+  return x < 0 ? T(0) : x;
+}
+
+// The sum of exp(x - top) over classes.
+template <class T>
+inline T sum_of_exponentials(const T *x, int64_t classes, T top) {
+  T lanes[LANES] = {};
+  int64_t c = 0;
+  for (; c + LANES <= classes; c += LANES) {
+    for (int64_t k = 0; k < LANES; ++k) lanes[k] += exp_of_negative(x[c + k] - top);
+  }
+  for (; c < classes; ++c) lanes[c % LANES] += exp_of_negative(x[c] - top);
+  T sum = 0;
+  for (int64_t k = 0; k < LANES; ++k) sum += lanes[k];
+  return sum;
+}
+
+// The greatest of some numbers; NaN if one of them is NaN.
+template <class T>
+inline T greatest(const T *x, int64_t count) {
+  T lanes[LANES];
+  for (int64_t k = 0; k < LANES; ++k) lanes[k] = x[k < count ? k : 0];
+  for (int64_t c = 0; c + LANES <= count; c += LANES) {
+    for (int64_t k = 0; k < LANES; ++k) {
+      const T a = x[c + k], b = lanes[k];
+      lanes[k] = a > b || a != a ? a : b;
+    }
+  }
+  for (int64_t c = count - count % LANES; c < count; ++c) {
+    const T a = x[c], b = lanes[c % LANES];
+    lanes[c % LANES] = a > b || a != a ? a : b;
+  }
+  T top = lanes[0];
+  for (int64_t k = 1; k < LANES; ++k) top = lanes[k] > top || lanes[k] != lanes[k] ? lanes[k] : top;
+  return top;
+}
+
+// The queries of a scene: what they say of classes, and their boxes as one array per number.
+template <class T>
+class Pairs {
+ public:
+  Pairs(const hungarian_pairs &p, int64_t scene, T *memory)
+      : p_(p), scene_(scene), Q_(p.queries), C_(p.classes),
+        logits_(static_cast<const T *>(p.logits) + scene * Q_ * C_),
+        top_(static_cast<T *>(p.top) + scene * Q_), norm_(static_cast<T *>(p.norm) + scene * Q_),
+        picked_(memory), boxes_(memory + Q_) {}
+
+  void solve() {
+    look();
+    if (p_.boxes) unpack();
+    for (int64_t m = 0; m < p_.objects; ++m) {
+      const int64_t at = scene_ * p_.objects + m;
+      T *cost = static_cast<T *>(p_.cost) + at * Q_;
+      for (int64_t q = 0; q < Q_; ++q) cost[q] = 0;
+      if (!p_.mask[at]) continue;
+      if (p_.class_cost && p_.labels[at] >= 0) of_class(p_.labels[at], cost);
+      if (p_.boxes) of_box(static_cast<const T *>(p_.true_boxes) + at * 4, cost);
+      if (p_.only_finite) {
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = cost[q] - cost[q] == 0 ? cost[q] : T(NAN);
+      }
+    }
+  }
+
+ private:
+  const hungarian_pairs &p_;
+  const int64_t scene_, Q_, C_;
+  const T *const logits_;
+  T *const top_, *const norm_;
+  T *const picked_, *const boxes_;
+
+  void look() {
+    uint8_t *found = p_.found + scene_ * Q_;
+    for (int64_t q = 0; q < Q_; ++q) {
+      const T *x = logits_ + q * C_;
+      if (p_.softmax) {
+        const T objects = greatest(x, C_ - 1), nothing = x[C_ - 1];
+        found[q] = objects >= nothing;
+        top_[q] = objects > nothing || objects != objects ? objects : nothing;
+        norm_[q] = top_[q] + T(log(double(sum_of_exponentials(x, C_, top_[q]))));
+      } else {
+        top_[q] = greatest(x, C_);
+        found[q] = Sigmoid<T>(top_[q]).p > T(0.5);
+        norm_[q] = 0;
+      }
+    }
+  }
+
+  void of_class(int64_t label, T *__restrict cost) const {
+    const T weight = T(p_.class_weight), alpha = T(p_.alpha);
+    T *__restrict const x = picked_;
+    const T *__restrict const norm = norm_;
+    for (int64_t q = 0; q < Q_; ++q) x[q] = logits_[q * C_ + label];
+    switch (p_.class_cost) {
+      case HUNGARIAN_COST_SOFTMAX:
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = -weight * exp_of_negative(x[q] - norm[q]);
+        break;
+      case HUNGARIAN_COST_NLL:
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (norm[q] - x[q]);
+        break;
+      case HUNGARIAN_COST_FOCAL:
+        for (int64_t q = 0; q < Q_; ++q) {
+          const Sigmoid<T> s(x[q]);
+          const T of_label = alpha * s.q * s.q * (s.softplus - x[q]);
+          cost[q] = weight * (of_label - (1 - alpha) * s.p * s.p * s.softplus);
+        }
+        break;
+      default:  // HUNGARIAN_COST_BINARY_NLL
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (Sigmoid<T>(x[q]).softplus - x[q]);
+    }
+  }
+
+  void unpack() const {
+    const T *boxes = static_cast<const T *>(p_.boxes) + scene_ * Q_ * 4;
+    for (int64_t q = 0; q < Q_; ++q) {
+      for (int64_t k = 0; k < 4; ++k) boxes_[k * Q_ + q] = boxes[q * 4 + k];
+    }
+  }
+
+  // As distances_and_overlaps of hungarian_core/costs/boxes.py.
+  void of_box(const T *truth, T *__restrict cost) const {
+    const T bbox = T(p_.bbox_weight), giou = T(p_.giou_weight), tiny = T(1e-18);
+    const bool safe = p_.safe;
+    const T x = truth[0], y = truth[1], w = truth[2], h = truth[3];
+    const T width = safe ? positive(w) : w, height = safe ? positive(h) : h;
+    const int64_t queries = Q_;
+    const T *__restrict px = boxes_, *__restrict py = px + queries, *__restrict pw = py + queries,
+                       *__restrict ph = pw + queries;
+    for (int64_t q = 0; q < queries; ++q) {
+      const T dx = absolute(px[q] - x), dy = absolute(py[q] - y);
+      const T distance = dx + dy + absolute(pw[q] - w) + absolute(ph[q] - h);
+      const T its_width = safe ? positive(pw[q]) : pw[q];
+      const T its_height = safe ? positive(ph[q]) : ph[q];
+      const T wider = T(0.5) * absolute(its_width - width);
+      const T higher = T(0.5) * absolute(its_height - height);
+      const T across = T(0.5) * (its_width + width), down = T(0.5) * (its_height + height);
+      const T reach_x = dx > wider ? dx : wider, reach_y = dy > higher ? dy : higher;
+      const T inner = positive(across - reach_x) * positive(down - reach_y);
+      const T hull = (across + reach_x) * (down + reach_y);
+      const T joint = its_width * its_height + width * height - inner;
+      const T overlap = inner / joint, empty = (hull - joint) / hull;
+      const T measure = (safe && joint <= tiny ? T(0) : overlap) - (safe && hull <= tiny ? T(0) : empty);
+      cost[q] += bbox * distance - giou * measure;
+    }
+  }
+};
+
+template <class T>
+int pairs_of_one(const void *arguments, int64_t scene, void **memory) {
+  const hungarian_pairs &p = *static_cast<const hungarian_pairs *>(arguments);
+  if (!*memory) *memory = malloc(size_t(p.queries ? p.queries : 1) * 5 * sizeof(T));
+  if (!*memory) return HUNGARIAN_OUT_OF_MEMORY;
+  Pairs<T>(p, scene, static_cast<T *>(*memory)).solve();
+  return 0;
+}
+
+// Sums the losses of classes that a query is not to say, and writes their slopes.
+template <bool constant, class T>
+inline T of_others(const T *__restrict x, int64_t classes, T *__restrict slope) {
+  T lanes[LANES] = {};
+  const auto of_class = [&](int64_t c, T &sum) {
+    const Sigmoid<T> s(x[c]);
+    const T focus = s.p * s.p, loss = focus * s.softplus;
+    sum += loss;
+    slope[c] = focus * s.p + (constant ? T(0) : 2 * loss * s.q);
+  };
+  int64_t c = 0;
+  for (; c + LANES <= classes; c += LANES) {
+    for (int64_t k = 0; k < LANES; ++k) of_class(c + k, lanes[k]);
+  }
+  for (; c < classes; ++c) of_class(c, lanes[c % LANES]);
+  T sum = 0;
+  for (int64_t k = 0; k < LANES; ++k) sum += lanes[k];
+  return sum;
+}
+
+// The loss of a query for the class that it is to say, and its slope.
+template <class T>
+inline T of_label(const hungarian_grades &p, T x, T overlap, T &slope) {
+  const Sigmoid<T> s(x);
+  const T alpha = T(p.alpha);
+  if (p.loss == HUNGARIAN_LOSS_FOCAL) {
+    const T wrong = s.softplus - x, focus = alpha / (1 - alpha) * s.q * s.q;
+    slope = -focus * (2 * s.p * wrong + s.q);
+    return focus * wrong;
+  }
+  if (p.loss == HUNGARIAN_LOSS_VARIFOCAL) {
+    slope = overlap / alpha * (s.p - overlap);
+    return overlap / alpha * (s.softplus - overlap * x);
+  }
+  const double mixed = pow(double(s.p), p.alpha) * pow(double(overlap), 1 - p.alpha);
+  const T target = T(mixed < 0.01 ? 0.01 : mixed);
+  slope = s.p - target;
+  return s.softplus - target * x;
+}
+
+template <class T>
+int grades_of_one(const void *arguments, int64_t scene, void **memory) {
+  const hungarian_grades &p = *static_cast<const hungarian_grades *>(arguments);
+  const T *overlaps = static_cast<const T *>(p.overlap), *norms = static_cast<const T *>(p.norm);
+  const int64_t classes = p.classes;
+  if (!*memory) *memory = malloc(size_t(classes) * sizeof(T));
+  if (!*memory) return HUNGARIAN_OUT_OF_MEMORY;
+  T *row = static_cast<T *>(*memory);
+  for (int64_t at = scene * p.queries; at < (scene + 1) * p.queries; ++at) {
+    const T *__restrict x = static_cast<const T *>(p.logits) + at * classes;
+    T *__restrict slope = static_cast<T *>(p.slope) + at * classes;
+    T &value = static_cast<T *>(p.value)[at];
+    const int64_t label = p.labels[at];
+    if (p.loss == HUNGARIAN_LOSS_SOFTMAX) {
+      const T norm = norms[at];
+      for (int64_t c = 0; c < classes; ++c) slope[c] = exp_of_negative(x[c] - norm);
+      value = norm - x[label];
+      slope[label] -= 1;
+      continue;
+    }
+    memcpy(row, x, size_t(classes) * sizeof(T));
+    if (label >= 0) row[label] = T(-INFINITY);  // certain not to be said, it adds nothing
+    value = p.loss == HUNGARIAN_LOSS_VARIFOCAL ? of_others<true>(row, classes, slope)
+                                               : of_others<false>(row, classes, slope);
+    if (label >= 0) value += of_label(p, x[label], overlaps ? overlaps[at] : T(0), slope[label]);
+  }
+  return 0;
+}
+
+}  // namespace
+
+#endif

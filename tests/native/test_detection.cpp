@@ -1,0 +1,224 @@
+// The passes of detection losses against their definition, one pair and one logit at a time.
+#include <unistd.h>
+
+#include "problem.h"
+
+namespace {
+
+struct Sizes {
+  int64_t scenes, queries, objects, classes;
+};
+
+// Fewer and more classes and queries than there are lanes, and no multiple of their number.
+const Sizes SIZES[] = {{1, 1, 1, 2}, {2, 5, 3, 4}, {3, 33, 7, 20}, {2, 16, 0, 16}, {40, 50, 20, 91}};
+
+double sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+double softplus(double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }
+
+template <class T>
+std::vector<T> random_numbers(Random &random, int64_t count, double low, double high) {
+  std::vector<T> numbers;
+  for (int64_t k = 0; k < count; ++k) numbers.push_back(T(low + (high - low) * random.real()));
+  return numbers;
+}
+
+double class_cost(int64_t form, const double *x, int64_t classes, int64_t label, double alpha) {
+  const double p = sigmoid(x[label]);
+  double sum = 0;
+  for (int64_t c = 0; c < classes; ++c) sum += std::exp(x[c]);
+  switch (form) {
+    case HUNGARIAN_COST_SOFTMAX:
+      return -std::exp(x[label]) / sum;
+    case HUNGARIAN_COST_NLL:
+      return std::log(sum) - x[label];
+    case HUNGARIAN_COST_FOCAL:
+      return alpha * (1 - p) * (1 - p) * softplus(-x[label]) - (1 - alpha) * p * p * softplus(x[label]);
+    case HUNGARIAN_COST_BINARY_NLL:
+      return softplus(-x[label]);
+  }
+  return 0;
+}
+
+double overlap(const double *a, const double *b) {  // the GIoU of boxes in cxcywh
+  double inner = 1, hull = 1;
+  for (int k = 0; k < 2; ++k) {
+    const double low[] = {a[k] - a[k + 2] / 2, b[k] - b[k + 2] / 2};
+    const double high[] = {a[k] + a[k + 2] / 2, b[k] + b[k + 2] / 2};
+    inner *= std::max(0.0, std::min(high[0], high[1]) - std::max(low[0], low[1]));
+    hull *= std::max(high[0], high[1]) - std::min(low[0], low[1]);
+  }
+  const double joint = a[2] * a[3] + b[2] * b[3] - inner;
+  return inner / joint - (hull - joint) / hull;
+}
+
+template <class T>
+struct Input {
+  Sizes s;
+  std::vector<T> logits, boxes, truth, quality;
+  std::vector<int64_t> labels, wanted;
+  std::vector<uint8_t> mask;
+
+  Input(Random &random, const Sizes &sizes) : s(sizes) {
+    logits = random_numbers<T>(random, s.scenes * s.queries * s.classes, -9, 9);
+    boxes = random_numbers<T>(random, s.scenes * s.queries * 4, 0.1, 0.9);
+    truth = random_numbers<T>(random, s.scenes * s.objects * 4, 0.1, 0.9);
+    quality = random_numbers<T>(random, s.scenes * s.queries, 0, 1);
+    for (int64_t k = 0; k < s.scenes * s.objects; ++k) {
+      labels.push_back(int64_t(random.below(uint64_t(s.classes))));
+      mask.push_back(random.below(4) > 0);
+      if (random.below(5) == 0) labels.back() = -1;
+    }
+    for (int64_t k = 0; k < s.scenes * s.queries; ++k) {
+      wanted.push_back(int64_t(random.below(uint64_t(s.classes) + 1)) - 1);
+    }
+  }
+
+  std::vector<double> row(int64_t at) const {
+    return {logits.begin() + at * s.classes, logits.begin() + (at + 1) * s.classes};
+  }
+};
+
+template <class T>
+constexpr int64_t DTYPE = sizeof(T) == 4 ? HUNGARIAN_FLOAT32 : HUNGARIAN_FLOAT64;
+template <class T>
+constexpr double TOLERANCE = sizeof(T) == 4 ? 2e-5 : 1e-12;
+
+template <class T>
+void test_price(Random &random, const Sizes &sizes, int64_t form, bool softmax, int64_t threads) {
+  const Input<T> in(random, sizes);
+  const Sizes &s = in.s;
+  std::vector<T> cost(size_t(s.scenes * s.objects * s.queries)), top(size_t(s.scenes * s.queries)), norm(top);
+  std::vector<uint8_t> found(top.size());
+  hungarian_pairs p = {HUNGARIAN_ABI, DTYPE<T>, s.scenes, s.queries, s.objects, s.classes, softmax, form,
+                       1, 0, threads, 2, 5, 3, 0.25, in.logits.data(), in.boxes.data(),
+                       in.labels.data(), in.truth.data(), in.mask.data(), cost.data(), top.data(),
+                       norm.data(), found.data()};
+  CHECK(hungarian_price(&p) == 0, "price");
+  for (int64_t b = 0; b < s.scenes; ++b) {
+    for (int64_t q = 0; q < s.queries; ++q) {
+      const int64_t at = b * s.queries + q;
+      const std::vector<double> x = in.row(at);
+      const double most = *std::max_element(x.begin(), x.end());
+      CHECK(double(top[size_t(at)]) == most, "top");
+      const bool claims = softmax ? x.back() != most : most > 0;
+      CHECK(bool(found[size_t(at)]) == claims, "found");
+      for (int64_t m = 0; m < s.objects; ++m) {
+        const int64_t object = b * s.objects + m;
+        double expected = 0;
+        if (in.mask[size_t(object)]) {
+          double pair[2][4];
+          for (int k = 0; k < 4; ++k) {
+            pair[0][k] = double(in.boxes[size_t(at * 4 + k)]);
+            pair[1][k] = double(in.truth[size_t(object * 4 + k)]);
+            expected += 5 * std::fabs(pair[0][k] - pair[1][k]);
+          }
+          expected -= 3 * overlap(pair[0], pair[1]);
+          const int64_t label = in.labels[size_t(object)];
+          if (label >= 0) expected += 2 * class_cost(form, x.data(), s.classes, label, 0.25);
+        }
+        const double came = double(cost[size_t(object * s.queries + q)]);
+        CHECK(std::fabs(came - expected) <= 20 * TOLERANCE<T>, "cost %g, not %g", came, expected);
+      }
+    }
+  }
+}
+
+// The loss of a row of logits; `moved` is where what counts as a constant is taken.
+double loss_of(int64_t kind, const std::vector<double> &x, const std::vector<double> &moved,
+               int64_t label, double quality, double alpha) {
+  double sum = 0;
+  for (size_t c = 0; c < x.size(); ++c) {
+    const double p = sigmoid(x[c]), constant = sigmoid(moved[c]);
+    const bool own = int64_t(c) == label;
+    const double t = std::max(0.01, std::pow(constant, alpha) * std::pow(quality, 1 - alpha));
+    switch (kind) {
+      case HUNGARIAN_LOSS_SOFTMAX:
+        sum += std::exp(x[c]);
+        break;
+      case HUNGARIAN_LOSS_FOCAL:
+        sum += own ? alpha / (1 - alpha) * (1 - p) * (1 - p) * softplus(-x[c]) : p * p * softplus(x[c]);
+        break;
+      case HUNGARIAN_LOSS_VARIFOCAL:
+        sum += own ? quality / alpha * (softplus(x[c]) - quality * x[c])
+                   : constant * constant * softplus(x[c]);
+        break;
+      default:
+        sum += own ? softplus(x[c]) - t * x[c] : p * p * softplus(x[c]);
+    }
+  }
+  return kind == HUNGARIAN_LOSS_SOFTMAX ? std::log(sum) - x[size_t(label)] : sum;
+}
+
+template <class T>
+void test_grade(Random &random, const Sizes &sizes, int64_t kind, int64_t threads) {
+  Input<T> in(random, sizes);
+  const Sizes &s = in.s;
+  std::vector<T> value(size_t(s.scenes * s.queries)), slope(in.logits.size()), norm(value);
+  for (size_t at = 0; at < value.size(); ++at) {
+    double sum = 0;
+    for (const double x : in.row(int64_t(at))) sum += std::exp(x);
+    norm[at] = T(std::log(sum));
+    if (kind == HUNGARIAN_LOSS_SOFTMAX && in.wanted[at] < 0) in.wanted[at] = s.classes - 1;
+  }
+  hungarian_grades p = {HUNGARIAN_ABI, DTYPE<T>, s.scenes, s.queries, s.classes, kind, threads, 0.3,
+                        in.logits.data(), in.wanted.data(), in.quality.data(), norm.data(), value.data(),
+                        slope.data()};
+  CHECK(hungarian_grade(&p) == 0, "grade");
+  for (size_t at = 0; at < value.size(); ++at) {
+    const std::vector<double> x = in.row(int64_t(at));
+    const double quality = double(in.quality[at]);
+    const auto loss = [&](const std::vector<double> &y) {
+      return loss_of(kind, y, x, in.wanted[at], quality, 0.3);
+    };
+    const double expected = loss(x);
+    CHECK(std::fabs(double(value[at]) - expected) <= TOLERANCE<T> * (1 + expected), "loss %g, not %g",
+          double(value[at]), expected);
+    for (size_t c = 0; c < x.size(); ++c) {
+      const double step = 1e-5;
+      std::vector<double> up(x), down(x);
+      up[c] += step;
+      down[c] -= step;
+      const double expected_slope = (loss(up) - loss(down)) / (2 * step);
+      const double came = double(slope[at * x.size() + c]);
+      CHECK(std::fabs(came - expected_slope) <= 1e-5 * (1 + std::fabs(expected_slope)),
+            "slope %g, not %g", came, expected_slope);
+    }
+  }
+}
+
+template <class T>
+void test_all() {
+  Random random(11);
+  for (const Sizes &sizes : SIZES) {
+    for (const int64_t threads : {1, 2}) {
+      for (const int64_t form : {HUNGARIAN_COST_NONE, HUNGARIAN_COST_SOFTMAX, HUNGARIAN_COST_NLL}) {
+        test_price<T>(random, sizes, form, true, threads);
+      }
+      for (const int64_t form : {HUNGARIAN_COST_FOCAL, HUNGARIAN_COST_BINARY_NLL}) {
+        test_price<T>(random, sizes, form, false, threads);
+      }
+      for (int64_t kind = HUNGARIAN_LOSS_SOFTMAX; kind <= HUNGARIAN_LOSS_IA_BCE; ++kind) {
+        test_grade<T>(random, sizes, kind, threads);
+      }
+    }
+  }
+}
+
+void test_bad_arguments() {
+  CHECK(hungarian_price(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
+  CHECK(hungarian_grade(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
+  const hungarian_pairs pairs = {};
+  const hungarian_grades grades = {};
+  CHECK(hungarian_price(&pairs) == HUNGARIAN_BAD_ARGUMENT, "nothing");
+  CHECK(hungarian_grade(&grades) == HUNGARIAN_BAD_ARGUMENT, "nothing");
+}
+
+}  // namespace
+
+int main() {
+  alarm(300);  // nothing here may hang
+  test_bad_arguments();
+  test_all<double>();
+  test_all<float>();
+  std::printf("%s: detection\n", hungarian_variant());
+}
