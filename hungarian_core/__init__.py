@@ -1,6 +1,8 @@
 """Optimal matching and set-prediction losses, written once for every array framework."""
 
-from hungarian_core import boxes
+from typing import TYPE_CHECKING, Any
+
+from hungarian_core import boxes, costs, masks
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._hosts import host_solver
 from hungarian_core._registry import backends, bind, get_backend
@@ -11,25 +13,57 @@ from hungarian_core.assignment import (
     count_invalid,
     linear_sum_assignment,
 )
+from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
+from hungarian_core.losses.detection import DetectionLosses, DetrLoss
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
+from hungarian_core.losses.permutation import pit_loss
+
+if TYPE_CHECKING:
+    from hungarian_core.inspection import Explanation, StabilityMeter, explain, plot_matches
+from hungarian_core.losses.segmentation import MaskLoss
+from hungarian_core.losses.targets import Targets, pad_targets
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedDetrLoss",
+    "AlignedLosses",
     "Assignment",
     "Backend",
+    "DetectionLosses",
+    "DetrLoss",
+    "Explanation",
     "HungarianLoss",
+    "MaskLoss",
     "Problem",
     "Solution",
+    "StabilityMeter",
+    "Targets",
     "assign",
     "backends",
     "bind",
     "boxes",
     "compute_euclidean_distance",
+    "costs",
     "count_invalid",
+    "explain",
     "get_backend",
     "host_solver",
     "linear_sum_assignment",
     "loss",
+    "masks",
+    "pad_targets",
+    "pit_loss",
+    "plot_matches",
     "solve",
 ]
+
+if not TYPE_CHECKING:  # where types are checked, a name that is not there is an error
+
+    def __getattr__(name: str) -> Any:
+        # Looking at a matching is rare: an import for training goes without it.
+        if name in ("Explanation", "StabilityMeter", "explain", "plot_matches"):
+            from hungarian_core import inspection
+
+            return getattr(inspection, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

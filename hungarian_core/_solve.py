@@ -27,7 +27,10 @@ def solve(
     if found is not None:
         return found
     host = None
-    if solver != "auto" or backend.on_host(problem.cost):
+    cost = problem.cost
+    # On an accelerator too, unless a program is traced: one copy and one wait, where the core would
+    # launch its operations one by one and read a flag back at every step.
+    if solver != "auto" or backend.on_host(cost) or not backend.is_traced(cost):
         host = host_solver(solver)
     return _by_core(problem, backend) if host is None else _by_host(problem, host, backend)
 

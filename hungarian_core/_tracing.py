@@ -12,6 +12,7 @@ def unconverted(function: F) -> F:
     """Keep TensorFlow's AutoGraph from rewriting `function`, which is traceable as it is.
 
     AutoGraph calls anything that has this attribute, which it gives to its own output, as is.
+    Of a class, it keeps the calls of its instances as they are.
     """
     function.autograph_info__ = {}  # type: ignore[attr-defined]  # functions take attributes
     return function

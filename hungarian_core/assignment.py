@@ -102,9 +102,9 @@ def assign(
             forbids the pair, -inf is an error. `count_invalid` counts them.
         solver: ``"native"`` is the library's C++ solver, on the host, ``"scipy"`` SciPy's
             there, ``"core"`` the library's algorithm on the array's device. ``"auto"`` takes the
-            native solver for arrays in host memory, where it does not load, with a warning,
-            SciPy's, if it is installed, else the core. Solvers may differ among equally good
-            matchings.
+            native solver, except in programs for accelerators and where JAX computes on one; if it
+            does not load, with a warning, SciPy's, if it is installed, else the core. Solvers may
+            differ among equally good matchings.
         backend: A backend's name or instance, to which other arrays are converted;
             by default the one of the arrays.
 

@@ -114,6 +114,7 @@ def jax() -> list[Driver]:
     class Jax(Driver):
         name = "jax"
         differentiable = True
+        thorough_eager = False
         dtypes = Driver.dtypes | {"bfloat16"}
 
         def context(self) -> Any:

@@ -34,13 +34,24 @@ MUTANTS = {
 }
 
 
-def _run(mutant: str, folder: Path) -> tuple[int, str]:
+# The modules that look at the hooks; and the mistakes that the losses built on them must find too.
+HOOKS = ("test_assign", "test_backend", "test_boxes", "test_errors", "test_loss", "test_slices")
+IN_LOSSES = {
+    ("halved_gradient", "test_detection"): "test_gradients",
+    ("greedy_matcher", "test_detection"): "test_terms",
+    ("greedy_matcher", "test_permutation"): "test_value_and_gradient",
+    ("halved_gather", "test_aligned"): "test_least_loss",
+}
+
+
+def _run(mutant: str, folder: Path, *modules: str) -> tuple[int, str]:
     """Run the shipped checks as a stranger would, and return exit status and output."""
     path = os.pathsep.join([str(HERE / "third_party"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=no", "--pyargs",
-            "hungarian_core.testing", "-p", "hungarian_core.testing.plugin",
+            *(f"hungarian_core.testing.{module}" for module in modules),
+            *([] if modules else ["hungarian_core.testing"]), "-p", "hungarian_core.testing.plugin",
             "--driver", f"{HERE / 'mutants.py'}:{mutant}", "-p", "no:cacheprovider",
         ],
         cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
@@ -57,8 +68,17 @@ def test_healthy_backend_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutant_is_rejected(mutant: str, tmp_path: Path) -> None:
-    status, output = _run(mutant, tmp_path)
+    _check(mutant, MUTANTS[mutant], tmp_path, *HOOKS)
+
+
+@pytest.mark.parametrize(("mutant", "module"), IN_LOSSES)
+def test_mutant_is_rejected_by_losses(mutant: str, module: str, tmp_path: Path) -> None:
+    _check(mutant, IN_LOSSES[mutant, module], tmp_path, module)
+
+
+def _check(mutant: str, test: str, folder: Path, *modules: str) -> None:
+    status, output = _run(mutant, folder, *modules)
     assert status == 1, output  # tests ran, and some failed
-    failed = set(re.findall(r"^FAILED \S+::(\w+)", output, re.MULTILINE))
-    assert MUTANTS[mutant] in failed, output
+    failed = set(re.findall(r"^FAILED \S*::(\w+)", output, re.MULTILINE))
+    assert test in failed, output
     assert "passed" in output  # the mistake was found where it is, not by a wreck

@@ -21,6 +21,7 @@ inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.7182818284590
 newaxis = None
 
 _FLOATS = {"float32": tf.float32, "float64": tf.float64}
+_EPS = {float16: 2.0**-10, bfloat16: 2.0**-7, float32: 2.0**-23, float64: 2.0**-52}
 _KINDS = {
     "bool": lambda d: d.is_bool,
     "integral": lambda d: d.is_integer,
@@ -45,6 +46,7 @@ class finfo:  # noqa: N801  (as above)
 
     def __init__(self, dtype: Any) -> None:
         self.bits, self.max, self.min = dtype.size * 8, dtype.max, dtype.min
+        self.eps = _EPS[dtype]
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:
@@ -100,6 +102,10 @@ def atan(x: Any, /) -> Any:
     return tf.atan(x)
 
 
+def atan2(x: Any, y: Any, /) -> Any:
+    return tf.atan2(x, y)
+
+
 def broadcast_to(x: Any, /, shape: Any) -> Any:
     return tf.broadcast_to(x, _extents(shape))
 
@@ -108,8 +114,20 @@ def concat(arrays: Any, /, *, axis: int = 0) -> Any:
     return tf.concat(arrays, axis=axis)
 
 
+def cos(x: Any, /) -> Any:
+    return tf.cos(x)
+
+
 def cumulative_sum(x: Any, /, *, axis: Any = None) -> Any:
     return tf.cumsum(tf.cast(x, _count_dtype(x)), axis=0 if axis is None else axis)
+
+
+def exp(x: Any, /) -> Any:
+    return tf.exp(x)
+
+
+def floor(x: Any, /) -> Any:
+    return tf.floor(x)
 
 
 def isfinite(x: Any, /) -> Any:
@@ -118,6 +136,18 @@ def isfinite(x: Any, /) -> Any:
 
 def isnan(x: Any, /) -> Any:
     return tf.math.is_nan(x)
+
+
+def log(x: Any, /) -> Any:
+    return tf.math.log(x)
+
+
+def log1p(x: Any, /) -> Any:
+    return tf.math.log1p(x)
+
+
+def matmul(x: Any, y: Any, /) -> Any:
+    return tf.matmul(x, y)
 
 
 def max(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
@@ -163,6 +193,10 @@ def reshape(x: Any, /, shape: Any) -> Any:
     return tf.reshape(x, _extents(shape))
 
 
+def sin(x: Any, /) -> Any:
+    return tf.sin(x)
+
+
 def sqrt(x: Any, /) -> Any:
     return tf.sqrt(x)
 
@@ -182,7 +216,9 @@ def take(x: Any, indices: Any, /, *, axis: int = 0) -> Any:
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     rank = x.shape.rank
     axis %= rank
-    if builtins.all(extent == 1 for extent in indices.shape[axis + 1 :]):
+    lead = zip(x.shape[:axis], indices.shape[:axis], strict=True)
+    stretched = builtins.any((a == 1) != (b == 1) for a, b in lead)
+    if not stretched and builtins.all(extent == 1 for extent in indices.shape[axis + 1 :]):
         flat = tf.reshape(indices, tf.shape(indices)[: axis + 1])
         return tf.gather(x, flat, axis=axis, batch_dims=axis)
     order = [*(k for k in range(rank) if k != axis), axis]
@@ -192,6 +228,10 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     indices = tf.broadcast_to(indices, tf.concat([lead, tf.shape(indices)[-1:]], 0))
     found = tf.gather(x, indices, batch_dims=rank - 1)
     return tf.transpose(found, [order.index(k) for k in range(rank)])
+
+
+def tanh(x: Any, /) -> Any:
+    return tf.tanh(x)
 
 
 def where(condition: Any, x: Any, y: Any, /) -> Any:
@@ -207,24 +247,8 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     return x if max is None else minimum(x, max)
 
 
-def exp(x: Any, /) -> Any:
-    return tf.exp(x)
-
-
 def expand_dims(x: Any, /, *, axis: int = 0) -> Any:
     return tf.expand_dims(x, axis)
-
-
-def log(x: Any, /) -> Any:
-    return tf.math.log(x)
-
-
-def log1p(x: Any, /) -> Any:
-    return tf.math.log1p(x)
-
-
-def matmul(x: Any, y: Any, /) -> Any:
-    return tf.matmul(x, y)
 
 
 def pow(x: Any, y: Any, /) -> Any:
@@ -233,7 +257,3 @@ def pow(x: Any, y: Any, /) -> Any:
 
 def square(x: Any, /) -> Any:
     return tf.square(x)
-
-
-def tanh(x: Any, /) -> Any:
-    return tf.tanh(x)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import backend_of, get_backend
-from hungarian_core._solve import solving_dtype
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
+from hungarian_core.losses.pairs import Reduction, gather, inputs, reduce, settle
 
-Reduction = Literal["mean", "sum", "none", "sample"]
 PairLoss = Callable[[Array, Array], Array]
 
 
@@ -45,9 +44,10 @@ def loss(
         backend: A backend's name or instance, to which other arrays are converted;
             by default the one of the arrays.
         cost: What the matching minimises: ``"euclidean"``, ``"sqeuclidean"``, ``"l1"``,
-            ``"cosine"``, or a function ``cost(xp, a, b)`` that reduces the last axis of two
-            arrays broadcast against each other, written with `xp`, the Array API namespace of
-            the framework. It gets `a[B, n, 1, d]` and `b[B, 1, m, d]` in float32 or wider.
+            ``"cosine"``, ``"angular"``, ``"great_circle"``, ``"points"``, or a function
+            ``cost(xp, a, b)`` that reduces the last axis of two arrays broadcast against each
+            other, written with `xp`, the Array API namespace of the framework. It gets
+            `a[B, n, 1, d]` and `b[B, 1, m, d]` in float32 or wider.
         pair_loss: What is averaged over the matched pairs, in the same form, on
             `a[B, n, d]` and `b[B, n, d]`; by default the cost itself.
         mask: `(batch_size, n)` bool, True where `y_true` holds a real object. Other rows are
@@ -73,18 +73,19 @@ def loss(
     matching_cost = _cost_function("cost", cost)
     measure = matching_cost if pair_loss is None else _cost_function("pair_loss", pair_loss)
     backend = get_backend(backend, y_true=y_true, y_pred=y_pred, mask=mask)
-    y_true, y_pred, mask, dtype = _inputs(y_true, y_pred, mask, backend)
+    y_true, y_pred, mask, dtype = inputs(y_true, y_pred, mask, backend)
     xp = backend.namespace(y_pred)
 
     a, b = backend.stop_gradient(y_true), backend.stop_gradient(y_pred)
     pairwise = matching_cost(xp, a[:, :, None, :], b[:, None, :, :])
-    _check_pairwise("cost", pairwise, y_true, y_pred, backend)
+    expected = (*backend.shape(y_true)[:2], backend.shape(y_pred)[1])
+    _checks.returned("cost", backend.shape(pairwise), expected)
     assignment = assign(pairwise, row_mask=mask, nan=nan, solver=solver, backend=backend)
 
-    truth, prediction, matched = _pairs(y_true, y_pred, assignment, backend, xp)
+    truth, prediction, matched = gather(y_true, y_pred, assignment, backend, xp)
     each = measure(xp, truth, prediction)
-    each = _settle(each, matched, assignment, xp)
-    value = xp.astype(_reduce(each, matched, reduction, backend, xp), dtype, copy=False)
+    each = settle(each, matched, assignment, xp)
+    value = xp.astype(reduce(each, matched, reduction, backend, xp), dtype, copy=False)
     return (value, assignment) if return_assignment else value
 
 
@@ -232,81 +233,6 @@ def _cost_function(name: str, cost: str | CostFunction) -> CostFunction:
         return cost
     _checks.one_of(name, cost, tuple(COSTS), "or a function (xp, a, b)")
     return COSTS[cost]
-
-
-def _inputs(
-    y_true: Array, y_pred: Array, mask: Array | None, backend: Backend
-) -> tuple[Array, Array, Array | None, Any]:
-    """Return the checked inputs in the dtype to compute in, and the dtype of the result."""
-    y_pred = backend.asarray(y_pred)
-    y_true = backend.asarray(y_true, like=y_pred)
-    xp = backend.namespace(y_true, y_pred)
-    shape_true, shape_pred = backend.shape(y_true), backend.shape(y_pred)
-    _checks.sets(shape_true, shape_pred)
-    _checks.real("y_true", y_true, xp)
-    _checks.real("y_pred", y_pred, xp)
-    if mask is not None:
-        mask = backend.asarray(mask, like=y_pred)
-        _checks.mask("mask", mask, shape_true[:2], backend, xp)
-    wide = solving_dtype(y_pred.dtype, xp)
-    dtype = y_pred.dtype if xp.isdtype(y_pred.dtype, "real floating") else wide
-    y_true = xp.astype(y_true, wide, copy=False)
-    if mask is not None:
-        # Padding may hold anything. Chosen before any arithmetic, so that no gradient meets it.
-        y_true = xp.where(mask[:, :, None], y_true, 0)
-    return y_true, xp.astype(y_pred, wide, copy=False), mask, dtype
-
-
-def _check_pairwise(
-    name: str, pairwise: Array, y_true: Array, y_pred: Array, backend: Backend
-) -> None:
-    expected = (*backend.shape(y_true)[:2], backend.shape(y_pred)[1])
-    _checks.returned(name, backend.shape(pairwise), expected)
-
-
-def _pairs(
-    y_true: Array, y_pred: Array, assignment: Assignment, backend: Backend, xp: Namespace
-) -> tuple[Array, Array, Array]:
-    """Return truths and their predictions `[B, n, d]`, and which are matched, `[B, n]`.
-
-    An unmatched truth is paired with itself, as a constant: whatever a loss does
-    there, no gradient of it reaches an input.
-    """
-    matched = assignment.col4row >= 0
-    n, m = backend.shape(y_true)[1], backend.shape(y_pred)[1]
-    y_true = xp.where(matched[:, :, None], y_true, backend.stop_gradient(y_true))
-    if any(isinstance(extent, int) and extent == 0 for extent in (n, m)):
-        # Nothing to gather; the sum of nothing keeps the prediction in the graph.
-        nothing = xp.sum(y_pred, axis=1, keepdims=True) * 0
-        return y_true, backend.stop_gradient(y_true) + nothing, matched
-    if not isinstance(m, int):  # it may turn out to be 0, and a gather needs an entry
-        y_pred = xp.concat([y_pred, xp.zeros_like(xp.sum(y_pred, axis=1, keepdims=True))], axis=1)
-    at = xp.where(matched, assignment.col4row, 0)[:, :, None]
-    gathered = xp.take_along_axis(y_pred, at, axis=1)
-    return y_true, xp.where(matched[:, :, None], gathered, backend.stop_gradient(y_true)), matched
-
-
-def _settle(each: Array, matched: Array, assignment: Assignment, xp: Namespace) -> Array:
-    """Return the losses of pairs, 0 where unmatched and NaN in samples without a matching."""
-    each = xp.where(matched, each, 0)
-    return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), each)
-
-
-def _reduce(each: Array, matched: Array, reduction: str, backend: Backend, xp: Namespace) -> Array:
-    if reduction == "none":
-        return each
-    count = xp.astype(matched, each.dtype)
-    if reduction == "sample":
-        pairs = xp.sum(count, axis=1)
-        return xp.sum(each, axis=1) / xp.where(pairs > 0, pairs, 1)
-    total = xp.sum(each)
-    if reduction == "sum":
-        return total
-    # Workers average their gradients, so each divides by the mean count of the workers.
-    pairs = xp.sum(count)
-    reduced = backend.all_reduce(xp.stack([pairs, xp.ones_like(pairs)]))
-    mean = reduced[0] / reduced[1]
-    return total / xp.where(mean > 1, mean, 1)
 
 
 _TRUTH = ("y_true", "target", "targets", "labels", "label")

@@ -42,6 +42,13 @@ def skip_slow(driver: Driver) -> None:
         pytest.skip(f"{driver.name} compiles too slowly for every case")
 
 
+def skip_long(driver: Driver) -> None:
+    """Skip a test of a long loss that is not essential, where that takes seconds."""
+    skip_slow(driver)
+    if not driver.thorough_eager:
+        pytest.skip(f"{driver.name} compiles every operation for every shape")
+
+
 @functools.cache
 def program(
     driver: Driver, names: tuple[str, ...], options: tuple[tuple[str, Any], ...]

@@ -33,6 +33,8 @@ class Driver:
         static_shapes: Whether a program of this driver knows the shapes of its arrays.
         thorough: Whether to run every case. Where compiling takes seconds, the essential ones.
         thorough_native: The same for ``solver="native"``, whose programs are small.
+        thorough_eager: The same for losses of hundreds of operations, where each of them is
+            compiled for each shape, as JAX does eagerly too.
     """
 
     name: str = "numpy"
@@ -48,6 +50,7 @@ class Driver:
     static_shapes: bool = True
     thorough: bool = True
     thorough_native: bool = True
+    thorough_eager: bool = True
 
     def __repr__(self) -> str:
         return f"<Driver {self.name}>"

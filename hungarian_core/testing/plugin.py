@@ -18,6 +18,12 @@ pytest.register_assert_rewrite(
         for name in ("checks", "test_assign", "test_backend", "test_boxes")
     ),
     *(f"hungarian_core.testing.{name}" for name in ("test_errors", "test_loss", "test_slices")),
+    *(f"hungarian_core.testing.{name}" for name in ("test_inspection", "test_permutation")),
+    *(f"hungarian_core.testing.{name}" for name in ("test_masks", "test_vectors")),
+    *(
+        f"hungarian_core.testing.{name}"
+        for name in ("detection", "test_detection", "test_costs", "test_aligned")
+    ),
 )
 
 _drivers = pytest.StashKey[list[Driver]]()

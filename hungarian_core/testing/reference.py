@@ -81,7 +81,39 @@ def pair_loss(kind: str, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
             (cosine * unit_a - unit_b) / length_a,
             (cosine * unit_b - unit_a) / length_b,
         )
+    if kind in _SMOOTH:
+        return _by_steps(_SMOOTH[kind], a, b)
     raise ValueError(f"no reference for {kind!r}")
+
+
+def _angle(a: Floats, b: Floats) -> Floats:
+    lengths = np.sqrt((a * a).sum(-1)) * np.sqrt((b * b).sum(-1))
+    return np.arccos((a * b).sum(-1) / lengths)
+
+
+def _haversine(a: Floats, b: Floats) -> Floats:
+    half = (b - a) / 2
+    level = np.cos(a[..., 1]) * np.cos(b[..., 1])
+    return 2 * np.arcsin(np.sqrt(np.sin(half[..., 1]) ** 2 + level * np.sin(half[..., 0]) ** 2))
+
+
+def _mean_distance(a: Floats, b: Floats) -> Floats:
+    difference = (b - a).reshape(*(b - a).shape[:-1], -1, 2)
+    return np.sqrt((difference * difference).sum(-1)).mean(-1)
+
+
+_SMOOTH = {"angular": _angle, "great_circle": _haversine, "points": _mean_distance}
+
+
+def _by_steps(function: Any, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return a function that is smooth where it is asked, and its slopes by an imaginary step."""
+    a, b = np.broadcast_arrays(a, b)
+    slopes = np.zeros((2, *a.shape))
+    for which, k in np.ndindex(2, a.shape[-1]):
+        moved = [x.astype(complex) for x in (a, b)]
+        moved[which][..., k] += 1e-30j
+        slopes[which, ..., k] = function(*moved).imag / 1e-30
+    return function(a, b), slopes[0], slopes[1]
 
 
 class Loss(NamedTuple):

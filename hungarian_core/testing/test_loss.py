@@ -28,6 +28,7 @@ class Example:
     name: str
     n: int = 4
     m: int = 6
+    d: int = 3
     dtype: str = "float32"
     masked: bool = False
     options: dict[str, Any] = field(default_factory=dict)
@@ -39,8 +40,8 @@ class Example:
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return y_true, y_pred and mask, exact in the dtype."""
         rng = np.random.default_rng([self.n, self.m])
-        y_true = rng.normal(size=(3, self.n, 3)).astype(np.float32)
-        y_pred = rng.normal(size=(3, self.m, 3)).astype(np.float32)
+        y_true = rng.normal(size=(3, self.n, self.d)).astype(np.float32)
+        y_pred = rng.normal(size=(3, self.m, self.d)).astype(np.float32)
         mask = None
         if self.masked:
             mask = rng.uniform(size=(3, self.n)) > 0.4
@@ -55,6 +56,9 @@ EXAMPLES = (
         for cost in COSTS
         for dtype in RELATIVE
     ),
+    Example("angular", dtype="float64", options={"cost": "angular"}),
+    Example("great_circle", d=2, dtype="float64", options={"cost": "great_circle"}),
+    Example("points", d=4, dtype="float64", options={"cost": "points"}),
     *(
         Example(f"{reduction}_masked", masked=True, options={"reduction": reduction},
                 essential=reduction == "mean")

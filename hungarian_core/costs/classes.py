@@ -1,0 +1,176 @@
+"""What it costs to take a prediction for an object of a class.
+
+`softmax`, `focal` and `nll` give the matrix `[..., n, m]` of the labels of n true objects and the
+logits of m predictions. They are pieces: `statistics` takes the exponentials of all logits, once
+for the matching and for the loss, `table` makes the cost of every class of them, and `pick` takes
+the columns that the labels name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._registry import get_backend
+from hungarian_core._solve import solving_dtype
+
+ClassCost = Literal["softmax", "focal", "focal_parity", "nll"]
+Activation = Literal["softmax", "sigmoid"]
+
+
+def softmax(labels: Array, logits: Array, *, backend: str | Backend | None = None) -> Array:
+    """Return ``-p(label)`` by softmax over all classes, as DETR matches.
+
+    Args:
+        labels: `(..., n)` integer, each in 0 to C - 1.
+        logits: `(..., m, C)` floating; the class "no object", if there is one, counts as a class.
+        backend: A backend's name or instance, to which other arrays are converted; by default
+            the one of the arrays.
+
+    Returns:
+        `(..., n, m)` in the dtype of `logits`, or float32 for float16 and bfloat16.
+
+    Raises:
+        ValueError: Shapes or dtypes do not fit.
+
+    Reference:
+        Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, section 3.1.
+    """
+    return _cost("softmax", "softmax", labels, logits, backend)
+
+
+def focal(
+    labels: Array,
+    logits: Array,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    form: Literal["safe", "parity"] = "safe",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return the focal cost of the label by sigmoid, as Deformable DETR matches.
+
+    ``alpha (1 - p)**gamma (-log p) - (1 - alpha) p**gamma (-log(1 - p))``. Arguments, result and
+    errors are those of `softmax`, and:
+
+    Args:
+        labels: As for `softmax`.
+        logits: `(..., m, C)` floating, without a class "no object".
+        alpha: The weight of being the class.
+        gamma: The exponent that makes little of what is certain.
+        form: ``"safe"`` takes logarithms of the logits and is exact; ``"parity"`` is the
+            published form, with p + 1e-8 and 1 - p + 1e-8 inside of the logarithms. They differ
+            where p is 0 or 1 to rounding.
+        backend: As for `softmax`.
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5. Zhu et al.,
+        Deformable DETR, ICLR 2021.
+    """
+    _checks.one_of("form", form, _checks.FORMS)
+    kind: ClassCost = "focal" if form == "safe" else "focal_parity"
+    return _cost(kind, "sigmoid", labels, logits, backend, alpha, gamma)
+
+
+def nll(
+    labels: Array,
+    logits: Array,
+    *,
+    activation: Activation = "softmax",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return ``-log p(label)``, by softmax over all classes or by sigmoid.
+
+    Arguments, result and errors are those of `softmax`.
+    """
+    _checks.one_of("activation", activation, ("softmax", "sigmoid"))
+    return _cost("nll", activation, labels, logits, backend)
+
+
+class Statistics(NamedTuple):
+    """What is known of logits `[..., Q, C]` without any target."""
+
+    logits: Array
+    probability: Array  # [..., Q, C]
+    # Softmax: [..., Q, 1], the log of the sum of exponentials. Sigmoid: [..., Q, C], that of
+    # 1 + exp(logits). Less a logit it is -log p either way.
+    norm: Array
+    top: Array  # [..., Q] the largest logit
+
+
+def statistics(
+    logits: Array, activation: Activation, xp: Namespace, top: Array | None = None
+) -> Statistics:
+    """Return the statistics of logits `[..., Q, C]` in float32 or wider; `top` if it is known."""
+    top = xp.max(logits, axis=-1) if top is None else top
+    if activation == "sigmoid":
+        return Statistics(logits, *sigmoid(logits, xp), top)
+    exponential = xp.exp(logits - top[..., None])
+    total = xp.sum(exponential, axis=-1, keepdims=True)
+    return Statistics(logits, exponential / total, xp.log(total) + top[..., None], top)
+
+
+def sigmoid(x: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Return ``1 / (1 + exp(-x))`` and ``log(1 + exp(x))``, accurate on both sides of 0."""
+    small = xp.exp(-xp.abs(x))
+    probability = xp.where(x < 0, small, 1) / (1 + small)
+    return probability, xp.log1p(small) + xp.where(x < 0, 0, x)
+
+
+def table(kind: ClassCost, known: Statistics, alpha: float, gamma: float, xp: Namespace) -> Array:
+    """Return what it costs each prediction to be taken for each class, `[..., Q, C]`."""
+    p = known.probability
+    if kind == "softmax":
+        return -p
+    wrong = known.norm - known.logits
+    if kind == "nll":
+        return wrong
+    q, right = 1 - p, known.norm
+    if kind == "focal_parity":
+        wrong, right = -xp.log(p + 1e-8), -xp.log(q + 1e-8)
+    return power(q, gamma) * wrong * alpha - power(p, gamma) * right * (1 - alpha)
+
+
+def power(x: Array, exponent: float) -> Array:
+    """Return ``x**exponent``; the square, which nearly everybody takes, without a logarithm."""
+    return x * x if exponent == 2 else x**exponent
+
+
+def pick(costs: Array, labels: Array, xp: Namespace) -> Array:
+    """Return the costs `[..., Q, n]` of a table `[..., Q, C]` for labels `[..., n]`."""
+    return xp.take_along_axis(costs, labels[..., None, :], axis=-1)
+
+
+def _cost(
+    kind: ClassCost,
+    activation: Activation,
+    labels: Array,
+    logits: Array,
+    backend: str | Backend | None,
+    *parameters: float,
+) -> Array:
+    backend = get_backend(backend, labels=labels, logits=logits)
+    logits = backend.asarray(logits)
+    labels = backend.asarray(labels, like=logits)
+    xp = backend.namespace(labels, logits)
+    came, shape = backend.shape(labels), backend.shape(logits)
+    _checks.classes(came, shape)
+    _checks.real("logits", logits, xp)
+    _checks.integral("labels", labels, xp)
+    logits = xp.astype(logits, solving_dtype(logits.dtype, xp), copy=False)
+    labels = as_index(labels, xp)
+    alpha, gamma = parameters or (0.0, 0.0)
+    costs = table(kind, statistics(logits, activation, xp), alpha, gamma, xp)
+    return transposed(pick(costs, labels, xp), len(shape), xp)
+
+
+def as_index(x: Array, xp: Namespace) -> Array:
+    """Return integers in the dtype that a framework takes for indices."""
+    index: Any = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    return xp.astype(x, index, copy=False)
+
+
+def transposed(x: Array, rank: int, xp: Namespace) -> Array:
+    """Return `[..., m, n]` of `[..., n, m]`."""
+    return xp.permute_dims(x, (*range(rank - 2), rank - 1, rank - 2))

@@ -1,0 +1,73 @@
+"""The cost of object keypoints, by the similarity with which COCO rates them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Namespace
+from hungarian_core.costs.vectors import CostFunction
+
+# How far annotators differ about each keypoint, in units of the square root of the object's area:
+# nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+COCO_SIGMAS = (
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062,
+    0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+)  # fmt: skip
+
+
+def keypoint_distance(
+    sigmas: Sequence[float] = COCO_SIGMAS, *, visibility: bool = True, area: float | None = None
+) -> CostFunction:
+    """Return a cost ``1 - OKS``, in [0, 1], for K keypoints of an object.
+
+    The object keypoint similarity is the mean of ``exp(-d**2 / (8 * sigma**2 * area))`` over the
+    labelled keypoints, where d is the distance of the prediction. An object without any labelled
+    keypoint is at the distance 1 of everything, with gradient 0.
+
+    Args:
+        sigmas: K numbers, for each keypoint the spread that counts as small, in units of the
+            square root of the area; by default those of COCO's 17.
+        visibility: Whether objects are ``(x1, y1, v1, x2, y2, v2, ...)``. A keypoint is labelled
+            if v > 0 in the true object; its coordinates may be anything if not. Without it
+            objects are ``(x1, y1, x2, y2, ...)``, all labelled.
+        area: The area of every object, in the unit of the coordinates, squared. By default the
+            true object has its own as one more number at the end.
+
+    Returns:
+        A function ``cost(xp, a, b)`` of true objects `a` and predicted ones `b`, with as many
+        numbers each. What stands for visibility and area in `b` is not read.
+
+    Raises:
+        ValueError: `sigmas` or `area` are not positive; from the function, vectors are not of
+            the length that all this makes.
+
+    Reference:
+        COCO, keypoint evaluation. Its evaluation adds 2.2e-16 to areas, and so does this.
+    """
+    _checks.positive("sigmas", *sigmas)
+    if area is not None:
+        _checks.positive("area", area)
+    step = 3 if visibility else 2
+    extent = step * len(sigmas) + (area is None)
+    what = f"{'x, y and v' if visibility else 'x and y'} of {len(sigmas)} keypoints" + (
+        ", and the area" if area is None else ""
+    )
+
+    def cost(xp: Namespace, a: Array, b: Array) -> Array:
+        _checks.numbers("keypoint_distance", a.shape[-1], extent, what)
+        size = (a[..., extent - 1] if area is None else area) + math.ulp(1.0)
+        total, labelled = 0, 0 if visibility else len(sigmas)
+        # One keypoint after the other: nothing here is K times as large as the result.
+        for k, sigma in enumerate(sigmas):
+            x, y = (a[..., step * k + axis] - b[..., step * k + axis] for axis in (0, 1))
+            if visibility:
+                seen = a[..., step * k + 2] > 0
+                labelled = labelled + xp.astype(seen, x.dtype)
+                x, y = xp.where(seen, x, 0), xp.where(seen, y, 0)
+            similar = xp.exp(-(x * x + y * y) / (8 * sigma**2 * size))
+            total = total + (xp.where(seen, similar, 0) if visibility else similar)
+        return 1 - total / (xp.where(labelled > 0, labelled, 1) if visibility else labelled)
+
+    return cost

@@ -1,0 +1,240 @@
+"""The set loss whose matching cost is the loss itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._tracing import unconverted
+from hungarian_core.assignment import Assignment, Nan, Solver
+from hungarian_core.boxes import Form
+from hungarian_core.losses.images import (
+    costs,
+    extra,
+    inputs,
+    logs,
+    of_images,
+    per_image,
+    unfolded,
+)
+from hungarian_core.losses.pairs import per_worker
+from hungarian_core.losses.passes import Recipe
+from hungarian_core.losses.scenes import Scenes
+from hungarian_core.losses.set_loss import evaluate
+from hungarian_core.losses.targets import TargetForms
+
+
+class AlignedLosses(NamedTuple):
+    """What `AlignedDetrLoss` returns: a named tuple of arrays, hence a pytree.
+
+    A term has the shape `(L,)` if there are L layers, else `()`; with ``reduction="none"`` the
+    axis of the images `(B,)` comes last. Terms are weighted. For each layer ``class_ + bbox +
+    giou`` and ``assigned + background`` are two divisions of the same sum.
+
+    Attributes:
+        total: `()`, what to minimise, or `(B,)` with ``reduction="none"``; the sum over layers.
+        class_: The loss of the classes, of all queries.
+        bbox: The L1 distance of matched boxes.
+        giou: One less the GIoU of matched boxes.
+        assigned: For logging, without gradient: the sum of the costs of the matched pairs, which
+            is negative where the class and the box of an object are better than none.
+        background: For logging, without gradient: the loss if no query had an object.
+        cardinality_error: For logging: by how many the number of objects that an image's queries
+            claim is off, on average over images; `(L,)` or `()`.
+        class_error: For logging: of a hundred matched queries, how many say another class; `(L,)`
+            or `()`.
+        assignment: The matching, as of `DetectionLosses`.
+    """
+
+    total: Array
+    class_: Array
+    bbox: Array
+    giou: Array
+    assigned: Array
+    background: Array
+    cardinality_error: Array
+    class_error: Array
+    assignment: Assignment
+
+
+@unconverted
+class AlignedDetrLoss:
+    """The loss of DETR with a matching that minimises this loss, and no other cost.
+
+    In DETR, queries are matched by a cost that is not the loss: it has the probability of a class
+    where the loss has its logarithm, and leaves out what a query loses by giving up "no object".
+    Here, with p the softmax of the logits, the loss of an image and a matching s is::
+
+        L = sum over objects j of class_weight w(c_j) (-log p(c_j)) + box(j), at query s(j)
+          + sum over all other queries of class_weight w0 (-log p(no object)),
+
+        box(j) = bbox_weight L1 + giou_weight (1 - GIoU),
+
+    with w the `class_weights` and w0 `no_object_weight`. Taken over all queries, the second sum
+    does not depend on the matching, and what is left is a sum over matched pairs, of the cost::
+
+        C = class_weight (w(c_j) (-log p(c_j)) - w0 (-log p(no object))) + box(j).
+
+    The matching of least cost is therefore the matching of least loss, and L = assigned +
+    background. With the matching held constant, the gradient is a generalised gradient of the
+    least loss: matching and descent work on one function.
+
+    The loss is not divided by the number of objects. The authors argue that nothing in the
+    likelihood, of which it is the negative logarithm, asks for it, and that a batch with more boxes
+    should have more of an impact. It is hence larger than that of DETR, by the number of objects
+    in an image and, with ``no_object_weight=1``, by the many queries without one:
+    ``normalize="boxes"`` and a smaller `no_object_weight` bring it to the scale of DETR's. The
+    matching stays aligned with either.
+
+    Args:
+        num_classes: The number of classes, without "no object": there are ``num_classes + 1``
+            logits, the last for "no object".
+        class_weight, bbox_weight, giou_weight: The weights, in the loss and in the cost.
+        no_object_weight: The weight of "no object". It is 1 in the paper and 0.1 in DETR.
+        class_weights: `num_classes` numbers that multiply the losses of the classes.
+        form: ``"safe"``, or ``"parity"`` for the published GIoU, which is NaN for two boxes
+            without area. See :mod:`hungarian_core.boxes`.
+        reduction: ``"mean"`` over the images of the batch (of all workers, where the backend's
+            `all_reduce` spans several), ``"sum"``, or ``"none"`` for the loss of each image.
+        normalize: None, or ``"boxes"`` to divide by the number of true objects in the batch, at
+            least 1, as DETR does, and not by the number of images. With several workers it is
+            the mean over workers.
+        repeat: Each true object is there k times.
+        groups: The queries fall into k groups of equal size, each matched for itself. The loss of
+            an image is the sum over its groups.
+        nan: As for `DetrLoss`.
+        solver: As for `assign`.
+        tile_bytes: As for `DetrLoss`.
+        backend: A backend's name or instance, by default the one of the arrays.
+
+    Raises:
+        ValueError: An option is unknown, or options do not fit each other.
+
+    Reference:
+        Chen et al., How to Backpropagate through Hungarian in Your DETR?, 2022, equations 4 to 9.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        class_weight: float = 1.0,
+        bbox_weight: float = 5.0,
+        giou_weight: float = 2.0,
+        no_object_weight: float = 1.0,
+        class_weights: Sequence[float] | None = None,
+        form: Form = "safe",
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        normalize: Literal["boxes"] | None = None,
+        repeat: int = 1,
+        groups: int = 1,
+        nan: Nan = "worst",
+        solver: Solver = "auto",
+        tile_bytes: int | None = None,
+        backend: str | Backend | None = None,
+    ) -> None:
+        _checks.detection_options(num_classes, "softmax", "nll", class_weights, 0, repeat, groups)
+        _checks.one_of("form", form, _checks.FORMS)
+        _checks.one_of("reduction", reduction, ("mean", "sum", "none"))
+        if normalize is not None:
+            _checks.one_of("normalize", normalize, ("boxes",), "or None")
+        _checks.one_of("nan", nan, _checks.NAN_POLICIES)
+        _checks.one_of("solver", solver, _checks.SOLVERS)
+        weights = (1.0,) * num_classes if class_weights is None else map(float, class_weights)
+        self.no_object_weight = float(no_object_weight)
+        self.reduction = reduction
+        self.normalize = normalize
+        self.repeat, self.groups = repeat, groups
+        self.backend = backend
+        self.recipe = Recipe(
+            class_loss="softmax",
+            logits=num_classes + 1,
+            class_cost_form="nll",
+            class_cost=class_weight,
+            bbox_cost=bbox_weight,
+            giou_cost=giou_weight,
+            class_weights=(*weights, self.no_object_weight),
+            aligned=True,
+            label_smoothing=0.0,
+            alpha=0.0,
+            cost_alpha=0.0,
+            gamma=0.0,
+            form=form,
+            nan=nan,
+            solver=solver,
+            tile_bytes=tile_bytes,
+        )
+
+    def __call__(
+        self,
+        logits: Array,
+        boxes: Array,
+        targets: TargetForms,
+        *,
+        image_weights: Array | None = None,
+        extra_cost: Array | None = None,
+    ) -> AlignedLosses:
+        """Return the loss of a batch.
+
+        Arguments and errors are those of a call of `DetrLoss`. The `weights` of objects count in
+        the cost as in the loss. An object with `ignore` is matched as others are, for what it
+        would cost, and its query has no loss: the matching is that of least loss if it is counted.
+        An `extra_cost` moves the matching away from the least loss; +inf, which forbids a pair,
+        gives the least loss of those that are allowed.
+
+        Returns:
+            `AlignedLosses`, differentiable once in `logits` and `boxes`, with the matching held
+            constant. Without any object the losses of boxes are 0, still connected to the graph.
+        """
+        backend, found, layered, _ = inputs(
+            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend
+        )
+        xp = backend.namespace(found.logits)
+        more = None if extra_cost is None else extra(extra_cost, found, backend, xp)
+        seen = evaluate(self.recipe, found, more, backend)
+        one = xp.ones_like(xp.sum(seen.assignment.cost))
+        scale = one / self._denominator(one, found, backend, xp)
+        weights = None
+        if image_weights is not None:
+            weights = of_images(image_weights, found, backend, xp)
+
+        def reduced(x: Array, weight: float) -> Array:
+            x = per_image(x if weights is None else x * weights, found, xp)
+            x = x if self.reduction == "none" else xp.sum(x, axis=1)
+            return weight * x * scale
+
+        recipe = self.recipe
+        class_ = reduced(seen.classes, recipe.class_cost)
+        bbox = reduced(seen.bbox, recipe.bbox_cost)
+        giou = reduced(seen.giou, recipe.giou_cost)
+        losses = class_ + bbox + giou
+        background = reduced(seen.nothing, recipe.class_cost * self.no_object_weight)
+        assigned = backend.stop_gradient(losses) - background
+        parts = [class_, bbox, giou, assigned, background, *logs(seen, found, backend, xp)]
+        if not layered:
+            parts = [x[0, ...] for x in parts]
+        matching = unfolded(seen.assignment, found, layered, backend, xp)
+        return AlignedLosses._make([xp.sum(losses, axis=0), *parts, matching])
+
+    def costs(self, logits: Array, boxes: Array, targets: TargetForms) -> dict[str, Array]:
+        """Return the weighted terms of the matching cost by name, to look at.
+
+        Arguments are those of a call. Each term has the batch axes of `AlignedLosses.assignment`
+        and then `(M, Q)`; their sum is C. Where there is no object, they mean nothing.
+        """
+        return costs(self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend)
+
+    def _denominator(self, one: Array, found: Scenes, backend: Backend, xp: Namespace) -> Array:
+        """Return what the sums over images are divided by, `()`."""
+        if self.normalize == "boxes":
+            counted = found.mask if found.ignore is None else found.mask & ~found.ignore
+            # Every layer has the same objects.
+            count = xp.sum(per_image(xp.astype(counted, one.dtype), found, xp)[0, :])
+        elif self.reduction == "mean":
+            there = xp.ones_like(found.logits[:, :1, 0])
+            count = xp.sum(per_image(there, found, xp)[0, :]) / self.groups
+        else:
+            return one
+        return per_worker(count, None, backend, xp)[0]

@@ -1,0 +1,115 @@
+"""What every loss of matched pairs does before and after the matching.
+
+Before: check the two sets and bring them to the dtype to compute in. After: gather the matched
+predictions, which is the only way back for gradients, and reduce the losses of the pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._solve import solving_dtype
+from hungarian_core.assignment import Assignment
+
+Reduction = Literal["mean", "sum", "none", "sample"]
+
+
+def inputs(
+    y_true: Array,
+    y_pred: Array,
+    mask: Array | None,
+    backend: Backend,
+    *,
+    names: tuple[str, str] = ("y_true", "y_pred"),
+    axes: tuple[str, str, str] = ("batch_size", "num_objects", "num_features"),
+) -> tuple[Array, Array, Array | None, Any]:
+    """Return the checked inputs in the dtype to compute in, and the dtype of the result.
+
+    `names` and `axes` are what the user calls the two sets and their axes, for messages.
+    """
+    y_pred = backend.asarray(y_pred)
+    y_true = backend.asarray(y_true, like=y_pred)
+    xp = backend.namespace(y_true, y_pred)
+    shape_true, shape_pred = backend.shape(y_true), backend.shape(y_pred)
+    _checks.sets(shape_true, shape_pred, names, axes)
+    _checks.real(names[0], y_true, xp)
+    _checks.real(names[1], y_pred, xp)
+    if mask is not None:
+        mask = backend.asarray(mask, like=y_pred)
+        _checks.mask("mask", mask, shape_true[:2], backend, xp)
+    wide = solving_dtype(y_pred.dtype, xp)
+    dtype = y_pred.dtype if xp.isdtype(y_pred.dtype, "real floating") else wide
+    y_true = xp.astype(y_true, wide, copy=False)
+    if mask is not None:
+        # Padding may hold anything. Chosen before any arithmetic, so that no gradient meets it.
+        y_true = xp.where(mask[:, :, None], y_true, 0)
+    return y_true, xp.astype(y_pred, wide, copy=False), mask, dtype
+
+
+def gather(
+    y_true: Array, y_pred: Array, assignment: Assignment, backend: Backend, xp: Namespace
+) -> tuple[Array, Array, Array]:
+    """Return truths and their predictions `[B, n, d]`, and which are matched, `[B, n]`.
+
+    An unmatched truth is paired with itself, as a constant: whatever a loss does
+    there, no gradient of it reaches an input.
+    """
+    matched = assignment.col4row >= 0
+    n, m = backend.shape(y_true)[1], backend.shape(y_pred)[1]
+    y_true = xp.where(matched[:, :, None], y_true, backend.stop_gradient(y_true))
+    if any(isinstance(extent, int) and extent == 0 for extent in (n, m)):
+        # Nothing to gather; the sum of nothing keeps the prediction in the graph.
+        nothing = xp.sum(y_pred, axis=1, keepdims=True) * 0
+        return y_true, backend.stop_gradient(y_true) + nothing, matched
+    if not isinstance(m, int):  # it may turn out to be 0, and a gather needs an entry
+        y_pred = xp.concat([y_pred, xp.zeros_like(xp.sum(y_pred, axis=1, keepdims=True))], axis=1)
+    at = xp.where(matched, assignment.col4row, 0)[:, :, None]
+    gathered = xp.take_along_axis(y_pred, at, axis=1)
+    return y_true, xp.where(matched[:, :, None], gathered, backend.stop_gradient(y_true)), matched
+
+
+def settle(each: Array, matched: Array, assignment: Assignment, xp: Namespace) -> Array:
+    """Return the losses of pairs, 0 where unmatched and NaN in samples without a matching."""
+    each = xp.where(matched, each, 0)
+    return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), each)
+
+
+def reduce(each: Array, matched: Array, reduction: str, backend: Backend, xp: Namespace) -> Array:
+    """Return the losses of pairs `[B, n]`, settled, reduced as for `hungarian_core.loss`."""
+    if reduction == "none":
+        return each
+    count = xp.astype(matched, each.dtype)
+    if reduction == "sample":
+        pairs = xp.sum(count, axis=1)
+        return xp.sum(each, axis=1) / xp.where(pairs > 0, pairs, 1)
+    total = xp.sum(each)
+    if reduction == "sum":
+        return total
+    return total / per_worker(xp.sum(count), None, backend, xp)[0]
+
+
+def per_worker(
+    count: Array,
+    sums: Array | None,
+    backend: Backend,
+    xp: Namespace,
+    *,
+    published: bool = False,
+) -> tuple[Array, Array | None]:
+    """Return what a worker divides its losses by: a count `()`, at least 1, and sums `[K]`.
+
+    Workers average their gradients, so each divides by the mean over all workers. The count of
+    all is made 1 before it is divided by their number; in DETR's published code after it, so that
+    a batch of fewer objects than workers has another loss than on one device.
+    """
+    each = xp.stack([count, xp.ones_like(count)])
+    totals = backend.all_reduce(each if sums is None else xp.concat([each, sums]))
+    workers = totals[1]
+    if published:
+        mean = totals[0] / workers
+        count = xp.where(mean > 1, mean, 1)
+    else:
+        count = xp.where(totals[0] > 1, totals[0], 1) / workers
+    return count, None if sums is None else totals[2:] / workers

@@ -1,0 +1,134 @@
+"""The true objects of a batch of images, padded to one shape."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._registry import get_backend
+from hungarian_core.costs.classes import as_index
+
+_OPTIONAL = ("boxes", "weights", "ignore", "masks")
+
+
+class Targets(NamedTuple):
+    """The true objects of B images, at most M in each.
+
+    Attributes:
+        labels: `(B, M)` integer, the classes.
+        boxes: `(B, M, 4)` in cxcywh, relative to the image, or None where only masks are used.
+        mask: `(B, M)` bool, True where there is an object; the rest may hold anything.
+        weights: `(B, M)`, what the loss of each object is multiplied by, by default 1.
+        ignore: `(B, M)` bool, objects that cost and gain nothing: see `DetrLoss`.
+        masks: `(B, M, H, W)`, the segmentation of each object, 0 or 1.
+    """
+
+    labels: Array
+    boxes: Array | None
+    mask: Array
+    weights: Array | None = None
+    ignore: Array | None = None
+    masks: Array | None = None
+
+
+# The forms that losses take: padded, the first fields of it, or one mapping per image.
+TargetForms = Targets | tuple[Array, Array, Array] | Sequence[Mapping[str, Array]]
+
+
+def pad_targets(
+    targets: Sequence[Mapping[str, Array]],
+    *,
+    size: int | None = None,
+    like: Array | None = None,
+    backend: str | Backend | None = None,
+) -> Targets:
+    """Return the true objects of images, which differ in number, as arrays of one shape.
+
+    Args:
+        targets: One mapping per image, with ``"labels"`` or ``"class_labels"`` `(n,)`, ``"boxes"``
+            `(n, 4)`, and where wanted ``"weights"`` `(n,)`, ``"ignore"`` `(n,)` bool and
+            ``"masks"`` `(n, H, W)`. Other keys are left alone.
+        size: M, the number of objects to pad to, by default the greatest there is. A fixed size
+            spares a compiled program from being compiled again.
+        like: An array that says on which device the result shall lie.
+        backend: A backend's name or instance, by default the one of the arrays.
+
+    Returns:
+        `Targets`, padded with zeros.
+
+    Raises:
+        ValueError: Images have different keys, arrays do not fit, or `size` is too small.
+    """
+    _checks.target_list(targets)
+    label = "labels" if "labels" in targets[0] else "class_labels"
+    if backend is None and like is not None:
+        backend = get_backend(None, like=like)
+    backend = get_backend(backend, labels=targets[0][label])
+    names = [name for name in (label, *_OPTIONAL) if name in targets[0]]
+    given = {
+        name: _alike([backend.asarray(t[name], like=like) for t in targets], name, backend)
+        for name in names
+    }
+    shapes = {name: [backend.shape(x) for x in parts] for name, parts in given.items()}
+    size = _checks.target_shapes(shapes, label, size)
+    counts = [shape[0] for shape in shapes[label]]
+
+    first = given[label][0]
+    xp = backend.namespace(first)
+    ends = list(itertools.accumulate(counts))
+    starts = [end - count for end, count in zip(ends, counts, strict=True)]
+    begin, count, place = (
+        as_index(backend.asarray(x, like=first), xp) for x in (starts, counts, list(range(size)))
+    )
+    mask = place < count[:, None]
+    # Padding is one more object, all zeros, behind the others.
+    at = xp.reshape(xp.where(mask, begin[:, None] + place, ends[-1]), (-1,))
+
+    def padded(parts: list[Array]) -> Array:
+        every = xp.concat([*parts, blank(parts[0], 0, xp)], axis=0)
+        extents = backend.shape(every)[1:]
+        return xp.reshape(xp.take(every, at, axis=0), (len(counts), size, *extents))
+
+    fields = {name: padded(parts) for name, parts in given.items()}
+    return Targets(fields.pop(label), fields.pop("boxes", None), mask, **fields)
+
+
+def _alike(parts: list[Array], name: str, backend: Backend) -> list[Array]:
+    """Return arrays of images, those of images without objects like the others.
+
+    An empty list, or a tensor made of one, has one axis and is floating, whatever it stands for.
+    """
+    empty = [backend.shape(x) == (0,) for x in parts]
+    if not any(empty):
+        return parts
+    xp = backend.namespace(*parts)
+    full = [x for x, is_empty in zip(parts, empty, strict=True) if not is_empty]
+    if full:
+        shape, dtype = (0, *backend.shape(full[0])[1:]), full[0].dtype
+    else:
+        shape = (0, 4) if name == "boxes" else (0,)
+        dtype = as_index(parts[0], xp).dtype if "labels" in name else parts[0].dtype
+    return [
+        xp.astype(xp.reshape(x, shape), dtype, copy=False) if is_empty else x
+        for x, is_empty in zip(parts, empty, strict=True)
+    ]
+
+
+def blank(x: Array, axis: int, xp: Namespace) -> Array:
+    """Return one more entry of `x` along an axis, zeros, even where there is none to look at."""
+    sums = xp.sum(xp.astype(x, xp.float32, copy=False), axis=axis, keepdims=True)
+    return xp.zeros_like(sums, dtype=x.dtype)
+
+
+def as_targets(targets: TargetForms, like: Array, backend: Backend) -> Targets:
+    """Return targets in any of the forms that `DetrLoss` takes, as arrays where `like` lies."""
+    if isinstance(targets, Targets):
+        given = targets
+    elif isinstance(targets, tuple) and len(targets) == 3 and not isinstance(targets[0], Mapping):
+        given = Targets(*targets)
+    else:
+        return pad_targets(targets, like=like, backend=backend)
+    return Targets(*(None if x is None else backend.asarray(x, like=like) for x in given))
