@@ -96,7 +96,8 @@ def third_party(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
-    project(session, "all,test", "array-api-strict", "optax")
+    peers = ("array-api-strict", "optax", "torchmetrics", "transformers")
+    project(session, "all,test", *peers, "lightning", "pycocotools")
     session.run("pytest", "tests", "--ignore=tests/conformance", *session.posargs, env=quiet())
 
 
@@ -172,11 +173,23 @@ def wheel(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Side-by-side figures against published solvers."""
-    peers = ("optax", "lapx", "hungarian-loss==1.0.2")
+    peers = ("optax", "lapx", "hungarian-loss==1.0.2", "transformers")
     project(session, "scipy,jax,torch,tensorflow,keras", *peers, "rich", "matplotlib")
     # A script finds the files beside it, which PYTHONSAFEPATH forbids, and not the sources.
     session.run(
         "python", "benchmarks/run.py", *session.posargs, env=quiet() | {"PYTHONSAFEPATH": ""}
+    )
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """Train a small detector with the loss of DETR and with the aligned loss: five minutes."""
+    project(session, "torch,demo", "pycocotools")
+    # A script finds the files beside it, which PYTHONSAFEPATH forbids, and not the sources.
+    session.run(
+        *("python", "examples/aligned_vs_detr.py"),
+        *(session.posargs or ("--output", "examples/results")),
+        env=quiet() | {"PYTHONSAFEPATH": ""},
     )
 
 
@@ -192,6 +205,7 @@ def lock(session: nox.Session) -> None:
     """Print the versions that constraints.txt should pin, from a fresh resolution."""
     session.install(
         *(".[all,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
-        *("optax", "lapx", "hungarian-loss==1.0.2", "cmake", "ninja"),
+        *("optax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
+        *("lightning", "pycocotools", "cmake", "ninja"),
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

@@ -19,7 +19,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUNNABLE = {"README.md", "quickstart.md", "matching.md", "losses.md", "backends.md"}
+RUNNABLE = {
+    "README.md",
+    "quickstart.md",
+    "matching.md",
+    "losses.md",
+    "inspection.md",
+    "backends.md",
+}
 
 BLOCK = re.compile(
     r"^(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?```python\n(?P<code>.*?)^```$", re.M | re.S

@@ -226,6 +226,16 @@ def test_unknown_extents_that_turn_out_to_be_zero(tf: Any) -> None:
         assert float(step(tf.constant(true), tf.constant(pred))) == pytest.approx(expected)
 
 
+def test_signals_of_an_unknown_batch(tf: Any) -> None:
+    """As a Keras model has them: then a metric sees one estimate at a time."""
+    rng = np.random.default_rng(0)
+    references, estimates = rng.normal(size=(2, 2, 8)), rng.normal(size=(2, 3, 8))
+    spec = [tf.TensorSpec([None, m, 8], tf.float64) for m in (3, None)]
+    step = tf.function(lambda x, y: hc.pit_loss(x, y, metric="l1"), input_signature=spec)
+    expected = float(hc.pit_loss(estimates, references, metric="l1"))
+    assert float(step(estimates, references)) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", ["torch", "jax", "tensorflow"])
 def test_backend_converts_other_arrays(name: str) -> None:
     pytest.importorskip(name, reason="one framework of several")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-SUITE = Path(__file__).with_name("keras_suite.py")
+SUITES = [
+    Path(__file__).with_name(f"keras_{name}.py") for name in ("suite", "callbacks", "detection")
+]
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch", "tensorflow"])
@@ -19,8 +21,8 @@ def test_keras_on(backend: str) -> None:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)],
-        cwd=SUITE.parents[1],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, SUITES)],
+        cwd=SUITES[0].parents[1],
         env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,

@@ -7,13 +7,15 @@ those of `hungarian_core`.
 from typing import Any
 
 import hungarian_core as _core
-from hungarian_core import Assignment, bind
+from hungarian_core import Assignment, Targets, bind
 from hungarian_jax._backend import JaxBackend, backend
 
 assign = bind(_core.assign, backend)
 count_invalid = bind(_core.count_invalid, backend)
 linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
 loss = bind(_core.loss, backend)
+pad_targets = bind(_core.pad_targets, backend)
+pit_loss = bind(_core.pit_loss, backend)
 compute_euclidean_distance = _core.compute_euclidean_distance
 
 
@@ -24,14 +26,33 @@ class HungarianLoss(_core.HungarianLoss):
         super().__init__(*args, **{"backend": backend, **kwargs})
 
 
+class DetrLoss(_core.DetrLoss):
+    """`hungarian_core.DetrLoss` on JAX arrays."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"backend": backend, **kwargs})
+
+
+class AlignedDetrLoss(_core.AlignedDetrLoss):
+    """`hungarian_core.AlignedDetrLoss` on JAX arrays."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"backend": backend, **kwargs})
+
+
 __all__ = [
+    "AlignedDetrLoss",
     "Assignment",
+    "DetrLoss",
     "HungarianLoss",
     "JaxBackend",
+    "Targets",
     "assign",
     "backend",
     "compute_euclidean_distance",
     "count_invalid",
     "linear_sum_assignment",
     "loss",
+    "pad_targets",
+    "pit_loss",
 ]

@@ -47,7 +47,7 @@ class JaxBackend(Backend):
         return function
 
     def while_loop(self, cond: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
-        return jax.lax.while_loop(cond, body, state)
+        return jax.lax.while_loop(cond, body, _native.varying_as(state, state))
 
     def host_call(
         self, function: Callable[..., Any], *arrays: jax.Array, like: Any
@@ -65,7 +65,8 @@ class JaxBackend(Backend):
             return tuple(np.asarray(r, d) for r, (_, d) in zip(results, like, strict=True))
 
         shapes = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in like)
-        return jax.pure_callback(typed, shapes, *arrays, vmap_method="broadcast_all")
+        found = jax.pure_callback(typed, shapes, *arrays, vmap_method="broadcast_all")
+        return _native.varying_as(arrays, found)
 
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
         if any(self.is_traced(x) for x in problem[:4] if x is not None):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -91,15 +93,25 @@ def call(problem: Problem) -> Solution:
     absent: tuple[Any, ...] = (jnp.zeros(0, bool), jnp.zeros(0, bool), jnp.zeros(0, cost.dtype))
     others = (a if x is None else x for x, a in zip(problem[1:4], absent, strict=True))
     solve = jax.ffi.ffi_call(TARGET, results, vmap_method="broadcast_all")
-    return Solution(
-        *solve(
-            cost,
-            *others,
-            maximize=np.int64(problem.maximize),
-            nan=np.int64(NAN.index(problem.nan)),
-            threads=np.int64(0),
-        )
+    arrays = (cost, *others)
+    found = solve(
+        *arrays,
+        maximize=np.int64(problem.maximize),
+        nan=np.int64(NAN.index(problem.nan)),
+        threads=np.int64(0),
     )
+    return Solution(*varying_as(arrays, found))
+
+
+def varying_as(arrays: Sequence[jax.Array], results: Iterable[jax.Array]) -> tuple[jax.Array, ...]:
+    """Return results that differ between devices if any of the arrays does.
+
+    `jax.shard_map` keeps account of that, cannot see it of a call out of the program, and wants
+    it the same before and after a step of a loop. The choice between a thing and itself, which
+    says it, vanishes when the program is compiled.
+    """
+    never = functools.reduce(operator.or_, (jnp.zeros_like(x, bool, shape=()) for x in arrays))
+    return tuple(jnp.where(never, r, r) for r in results)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))

@@ -1,4 +1,4 @@
-"""Keras 3, on any of its backends: losses for `model.compile`.
+"""Keras 3, on any of its backends: losses for `model.compile`, a callback for `model.fit`.
 
 The backend is that of the tensors that Keras passes in; there is none of Keras's own.
 """
@@ -11,6 +11,8 @@ import keras
 
 import hungarian_core as _core
 from hungarian_core import compute_euclidean_distance
+from hungarian_keras._callbacks import MatchingStability
+from hungarian_keras._detection import AlignedDetrLoss, DetrLoss
 
 _PACKAGE = "hungarian"
 keras.saving.register_keras_serializable(_PACKAGE)(compute_euclidean_distance)
@@ -108,4 +110,65 @@ class HungarianLoss(keras.losses.Loss):
         return cls(**config)
 
 
-__all__ = ["HungarianLoss", "compute_euclidean_distance", "hungarian_loss"]
+@keras.saving.register_keras_serializable(_PACKAGE)
+class PITLoss(keras.losses.Loss):
+    """`hungarian_core.pit_loss` for Keras: one loss per sample, reduced by Keras.
+
+    `y_true` are the references `(batch_size, n, time)`, `y_pred` the estimates
+    `(batch_size, m, time)`.
+
+    Args:
+        metric, zero_mean, nan, solver: As for `hungarian_core.pit_loss`.
+        mask_value: References that hold this value throughout are padding; 0 takes silence for it.
+            By default none is.
+        reduction, name, dtype: As for `keras.losses.Loss`.
+    """
+
+    def __init__(
+        self,
+        metric: Any = "si_sdr",
+        *,
+        zero_mean: bool = False,
+        mask_value: float | None = None,
+        nan: str = "raise",
+        solver: str = "auto",
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "pit_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.mask_value = mask_value
+        self.options = {"metric": metric, "zero_mean": zero_mean, "nan": nan, "solver": solver}
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each sample, `(batch_size,)`."""
+        mask = None
+        if self.mask_value is not None:
+            mask = keras.ops.any(keras.ops.not_equal(y_true, self.mask_value), axis=-1)
+        return _core.pit_loss(y_pred, y_true, mask=mask, reduction="sample", **self.options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, a function serialised by Keras."""
+        metric = self.options["metric"]
+        packed = metric if isinstance(metric, str) else keras.saving.serialize_keras_object(metric)
+        own = {**self.options, "metric": packed, "mask_value": self.mask_value}
+        return {**super().get_config(), **own, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PITLoss:
+        """Return the loss of a `get_config`."""
+        metric = config["metric"]
+        if not isinstance(metric, str):
+            metric = keras.saving.deserialize_keras_object(metric)
+        return cls(**{**config, "metric": metric})
+
+
+__all__ = [
+    "AlignedDetrLoss",
+    "DetrLoss",
+    "HungarianLoss",
+    "MatchingStability",
+    "PITLoss",
+    "compute_euclidean_distance",
+    "hungarian_loss",
+]

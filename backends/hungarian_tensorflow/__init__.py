@@ -3,19 +3,35 @@
 from typing import Any
 
 import hungarian_core as _core
-from hungarian_core import Assignment, bind
+from hungarian_core import Assignment, Targets, bind
 from hungarian_tensorflow._backend import backend
 
 assign = bind(_core.assign, backend)
 count_invalid = bind(_core.count_invalid, backend)
 linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
 loss = bind(_core.loss, backend)
+pad_targets = bind(_core.pad_targets, backend)
+pit_loss = bind(_core.pit_loss, backend)
 compute_euclidean_distance = _core.compute_euclidean_distance
+
+
+class DetrLoss(_core.DetrLoss):
+    """`hungarian_core.DetrLoss` on tensors."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"backend": backend, **kwargs})
+
+
+class AlignedDetrLoss(_core.AlignedDetrLoss):
+    """`hungarian_core.AlignedDetrLoss` on tensors."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"backend": backend, **kwargs})
 
 
 def __getattr__(name: str) -> Any:
     # Keras takes seconds to import, and tensors need none of it: only its losses ask for it.
-    if name in ("HungarianLoss", "hungarian_loss"):
+    if name in ("HungarianLoss", "PITLoss", "hungarian_loss"):
         import hungarian_keras
 
         return getattr(hungarian_keras, name)
@@ -23,8 +39,12 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AlignedDetrLoss",
     "Assignment",
+    "DetrLoss",
     "HungarianLoss",
+    "PITLoss",
+    "Targets",
     "assign",
     "backend",
     "compute_euclidean_distance",
@@ -32,4 +52,6 @@ __all__ = [
     "hungarian_loss",
     "linear_sum_assignment",
     "loss",
+    "pad_targets",
+    "pit_loss",
 ]

@@ -5,13 +5,17 @@ from typing import Any
 from torch import Tensor, nn
 
 import hungarian_core as _core
-from hungarian_core import Assignment, bind
+from hungarian_core import Assignment, Targets, bind
 from hungarian_torch._backend import backend
+from hungarian_torch._detection import AlignedDetrLoss, DetrLoss
+from hungarian_torch._transformers import TransformersLoss
 
 assign = bind(_core.assign, backend)
 count_invalid = bind(_core.count_invalid, backend)
 linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
 loss = bind(_core.loss, backend)
+pad_targets = bind(_core.pad_targets, backend)
+pit_loss = bind(_core.pit_loss, backend)
 compute_euclidean_distance = _core.compute_euclidean_distance
 
 
@@ -47,14 +51,33 @@ class HungarianLoss(nn.Module):
         return self.criterion(y_true, y_pred, mask=mask, return_assignment=return_assignment)
 
 
+class PITLoss(nn.Module):
+    """`hungarian_core.pit_loss` as a module; keyword arguments are its options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, estimates: Tensor, references: Tensor, mask: Tensor | None = None) -> Any:
+        """Return the loss of `estimates` `(B, m, time)` against `references` `(B, n, time)`."""
+        return pit_loss(estimates, references, mask=mask, **self.options)
+
+
 __all__ = [
+    "AlignedDetrLoss",
     "Assignment",
+    "DetrLoss",
     "HungarianLoss",
     "MatchedLoss",
+    "PITLoss",
+    "Targets",
+    "TransformersLoss",
     "assign",
     "backend",
     "compute_euclidean_distance",
     "count_invalid",
     "linear_sum_assignment",
     "loss",
+    "pad_targets",
+    "pit_loss",
 ]

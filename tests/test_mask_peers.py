@@ -1,0 +1,101 @@
+"""`masks` beside the published functions that it replaces: transformers, and torch's sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import hungarian_core as hc
+
+torch = pytest.importorskip("torch", reason="the peers are its users")
+MASKS: Any = hc.masks
+# Relative to the largest.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
+
+
+def _module(name: str) -> Any:
+    return pytest.importorskip(f"transformers.{name}", reason="for the published functions")
+
+
+def _inputs(dtype: str, n: int, m: int) -> list[Any]:
+    """Return n true masks of 0 and 1 and m masks of logits, saturated ones among them."""
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(n, 96, generator=generator) > 0.6).to(getattr(torch, dtype))
+    logits = torch.randn(m, 96, generator=generator, dtype=torch.float64) * 8
+    return [targets, logits.to(targets.dtype)]
+
+
+def _same(ours: Callable[..., Any], published: Callable[..., Any], inputs: list[Any]) -> None:
+    """Compare values and gradients, for an upstream gradient other than 1."""
+    found = []
+    for function in (ours, published):
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        value = function(*leaves)
+        upstream = torch.linspace(1, 3, value.numel(), dtype=value.dtype).reshape(value.shape)
+        found.append([value.detach(), *torch.autograd.grad(value, leaves, upstream)])
+    for x, y in zip(*found, strict=True):
+        atol = TOLERANCE[str(x.dtype).removeprefix("torch.")] * float(y.abs().max())
+        torch.testing.assert_close(x, y, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+@pytest.mark.parametrize("kind", ["bce", "focal", "dice"])
+def test_matching_costs(kind: str, dtype: str) -> None:
+    """Of MaskFormer and Mask2Former, whose rows are the predictions."""
+    names = {"bce": "pair_wise_sigmoid_cross_entropy_loss", "focal": "pair_wise_sigmoid_focal_loss"}
+    model = "maskformer" if kind == "focal" else "mask2former"
+    module = _module(f"models.{model}.modeling_{model}")
+    published = getattr(module, names.get(kind, "pair_wise_dice_loss"))
+    ours = getattr(MASKS, f"pairwise_{kind}")
+    _same(lambda t, x: ours(t, x, axes=1), lambda t, x: published(x, t).T, _inputs(dtype, 5, 7))
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+@pytest.mark.parametrize("kind", ["bce", "focal", "dice"])
+def test_losses(kind: str, dtype: str) -> None:
+    """Of DETR and Mask2Former, which sum over the pairs and divide by their number."""
+    if kind == "bce":
+        module = _module("models.mask2former.modeling_mask2former")
+        published = module.sigmoid_cross_entropy_loss
+    else:
+        module = _module("loss.loss_for_object_detection")
+        published = module.dice_loss if kind == "dice" else module.sigmoid_focal_loss
+    ours = getattr(MASKS, kind)
+    _same(
+        lambda t, x: ours(t, x, axes=1).sum() / 3, lambda t, x: published(x, t, 3),
+        _inputs(dtype, 5, 5),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+def test_sampling(dtype: str) -> None:
+    """`grid_sample`, with points beyond every edge."""
+    generator = torch.Generator().manual_seed(1)
+    masks = torch.randn(2, 3, 5, 9, generator=generator, dtype=torch.float64)
+    points = torch.rand(2, 40, 2, generator=generator, dtype=torch.float64) * 1.6 - 0.3
+
+    def published(masks: Any, points: Any) -> Any:
+        grid = 2 * points[:, :, None] - 1
+        return torch.nn.functional.grid_sample(masks, grid, align_corners=False)[..., 0]
+
+    inputs = [x.to(getattr(torch, dtype)) for x in (masks, points)]
+    _same(MASKS.sample, published, inputs)
+
+
+@pytest.mark.parametrize("ratio", [0.75, 0.4, 0.0, 1.0])
+def test_uncertain_points(ratio: float) -> None:
+    """The same points of the same random numbers."""
+    module = _module("models.mask2former.modeling_mask2former")
+    count = 12
+    logits = torch.randn(4, 1, 8, 6, generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(3)
+    expected = module.Mask2FormerLoss.sample_points_using_uncertainty(
+        None, logits, lambda x: -x.abs(), count, 3, ratio
+    )
+    torch.manual_seed(3)
+    drawn = [torch.rand(4, extent, 2) for extent in (3 * count, count - int(ratio * count))]
+    candidates = torch.cat(drawn, dim=1)
+    found = MASKS.uncertain_points(logits[:, 0], candidates, count, importance_ratio=ratio)
+    assert torch.equal(found, expected)

@@ -1,0 +1,245 @@
+"""Tiny detectors of transformers, randomly initialised, with our loss in place of theirs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+torch: Any = pytest.importorskip("torch", reason="transformers is for PyTorch")
+hf: Any = pytest.importorskip("transformers", reason="its models are the subject")
+TransformersLoss = pytest.importorskip("hungarian_torch", reason="for PyTorch").TransformersLoss
+
+SIZE = 64  # of images, in pixels
+DECODER = {"num_labels": 3, "decoder_layers": 2, "decoder_ffn_dim": 32, "num_queries": 8}
+DECODER |= {"dropout": 0.0, "auxiliary_loss": True}
+ENCODER = {"encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2}
+ENCODER |= {"decoder_attention_heads": 2}
+GROUPS = {"group_detr": 2, "projector_scale_factors": [1.0], "d_model": 32}
+GROUPS |= {"decoder_self_attention_heads": 2, "decoder_cross_attention_heads": 2}
+
+
+def resnet(*stages: str) -> Any:
+    """Return the configuration of the smallest backbone."""
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 4, 8, 8], "depths": [1, 1, 1, 1]}
+    return hf.ResNetConfig(**sizes, layer_type="basic", out_features=list(stages))
+
+
+def vit(kind: Any, **more: Any) -> Any:
+    """Return the configuration of a transformer as a backbone, seen after each of two layers."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return kind(**sizes, image_size=SIZE, patch_size=8, num_windows=4, out_indices=[1, 2], **more)
+
+
+def rt_detr() -> dict[str, Any]:
+    """Return the configuration of RT-DETR beside those of encoders and decoders."""
+    channels = {"encoder_in_channels": [8, 8], "decoder_in_channels": [32, 32]}
+    scales = {"num_feature_levels": 2, "feat_strides": [16, 32], "encode_proj_layers": [1]}
+    backbone = resnet("stage3", "stage4")
+    sizes = {"d_model": 32, "encoder_hidden_dim": 32, "num_denoising": 8}
+    return {**sizes, **channels, **scales, "backbone_config": backbone}
+
+
+def config(name: str) -> dict[str, Any]:
+    """Return the configuration of a model of two decoder layers, without dropout."""
+    width = {"hidden_size" if name == "DabDetr" else "d_model": 32}
+    if name == "Yolos":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        size = {"image_size": [SIZE, SIZE], "intermediate_size": 16, "num_detection_tokens": 8}
+        return {**sizes, **size, "num_labels": 3}
+    if name == "LwDetr":
+        backbone = vit(hf.LwDetrViTConfig, pretrain_image_size=SIZE)
+        return {**DECODER, **GROUPS, "backbone_config": backbone}
+    if name == "RfDetr":
+        return {**DECODER, **GROUPS, "backbone_config": vit(hf.RfDetrDinov2Config)}
+    if name in ("RTDetr", "RTDetrV2"):
+        levels = {"decoder_n_levels": 2} if name == "RTDetrV2" else {}
+        return {**DECODER, **ENCODER, **rt_detr(), **levels}
+    if name == "DeformableDetr":
+        backbone = {"backbone_config": resnet("stage3", "stage4"), "num_feature_levels": 2}
+        return {**DECODER, **ENCODER, **width, **backbone}
+    offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+    offline = offline if name == "TableTransformer" else {}  # the others do as they are told
+    return {**DECODER, **ENCODER, **width, **offline, "backbone_config": resnet("stage4")}
+
+
+# What tells the terms of a model's layers apart, in the order in which it reports them.
+RT_DETR = ("", "_aux_0", "_aux_1", "_dn_0", "_dn_1")
+ENDS = {
+    **dict.fromkeys(("Detr", "ConditionalDetr", "DabDetr", "TableTransformer"), ("", "_0")),
+    **{"Yolos": ("",), "DeformableDetr": ("", "_0")},
+    **dict.fromkeys(("RTDetr", "RTDetrV2"), RT_DETR),
+    **dict.fromkeys(("LwDetr", "RfDetr"), ("", "_0", "_enc")),
+}
+MAIN = ("Detr", "DeformableDetr", "RTDetr", "LwDetr")
+
+
+def detector(name: str) -> Any:
+    """Return a model, in training."""
+    torch.manual_seed(0)
+    kind = getattr(hf, f"{name}ForObjectDetection")
+    return kind(getattr(hf, f"{name}Config")(**config(name))).train()
+
+
+def batch(counts: tuple[int, ...] = (2, 0, 4)) -> dict[str, Any]:
+    """Return images of noise, and labels with what else a processor puts there."""
+    noise = torch.Generator().manual_seed(1)
+    labels = [
+        {
+            "class_labels": torch.randint(3, (n,), generator=noise),
+            "boxes": 0.2 + 0.3 * torch.rand(n, 4, generator=noise),
+            "image_id": torch.tensor([k]),
+            "iscrowd": torch.zeros(n, dtype=torch.int64),
+        }
+        for k, n in enumerate(counts)
+    ]
+    pixels = torch.randn(len(counts), 3, SIZE, SIZE, generator=noise)
+    return {"pixel_values": pixels, "labels": labels}
+
+
+def run_forward(model: Any, data: dict[str, Any]) -> Any:
+    """Return what the model says, always with the same noise in what it denoises."""
+    torch.manual_seed(2)
+    return model(**data)
+
+
+def run(model: Any, data: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Return what the model says and the gradients of its parameters."""
+    outputs = run_forward(model, data)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(outputs.loss, parameters, allow_unused=True)
+    return outputs, [g for g in grads if g is not None]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep to one thread: for work this small, more of them wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Compute in float64, where the published losses too keep their constants in it."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        *((name, (2, 0, 4)) for name in ENDS),
+        *((name, counts) for name in MAIN for counts in ((0, 0), (9, 3))),
+    ],
+)
+def test_in_place_of_theirs(name: str, counts: tuple[int, ...], float64: None) -> None:
+    """The loss, what is reported of it under which names, and the gradients of all parameters."""
+    model, data = detector(name), batch(counts)
+    expected, expected_grads = run(model, data)
+    model.loss_function = TransformersLoss.for_model(model)
+    found, grads = run(model, data)
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-10, atol=0)
+    assert list(found.loss_dict) == list(expected.loss_dict)
+    ends = {key.partition("giou")[2] for key in found.loss_dict if "giou" in key}
+    assert ends == {end for end in ENDS[name] if any(counts) or "_dn_" not in end}
+    for key, value in expected.loss_dict.items():
+        if not key.startswith("cardinality_error"):
+            torch.testing.assert_close(found.loss_dict[key], value, rtol=1e-9, atol=1e-12)
+        elif name not in ("LwDetr", "RfDetr"):  # there, theirs counts the objects of one group
+            assert found.loss_dict[key].item() == pytest.approx(value.item())
+    assert (found.auxiliary_outputs is None) == (expected.auxiliary_outputs is None)
+    layers = zip(found.auxiliary_outputs or (), expected.auxiliary_outputs or (), strict=True)
+    for ours, theirs in layers:
+        assert all(torch.equal(ours[key], theirs[key]) for key in ("logits", "pred_boxes"))
+    largest = max(g.abs().max() for g in expected_grads)
+    for x, y in zip(grads, expected_grads, strict=True):
+        assert (x - y).abs().max() <= 1e-9 * largest
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_trains(name: str) -> None:
+    model, data = detector(name), batch()
+    model.loss_function = TransformersLoss.for_model(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(20):
+        loss = run_forward(model, data).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["Detr", "RTDetr"])
+def test_without_auxiliary_loss(name: str, float64: None) -> None:
+    model, data = detector(name).eval(), batch()
+    model.config.auxiliary_loss = False
+    expected, _ = run(model, data)
+    model.loss_function = TransformersLoss.for_model(model)
+    found, _ = run(model, data)
+    assert list(found.loss_dict) == list(expected.loss_dict)
+    assert found.auxiliary_outputs is None
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-10, atol=0)
+
+
+def test_evaluates_in_one_group(float64: None) -> None:
+    """In evaluation LW-DETR has the queries of one group only, for all of the objects."""
+    model, data = detector("LwDetr").eval(), batch()
+    groups = model.config.group_detr
+    model.config.group_detr = 1
+    expected, _ = run(model, data)
+    model.config.group_detr = groups
+    model.loss_function = TransformersLoss.for_model(model)
+    found, _ = run(model, data)
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-10, atol=0)
+    for key in found.loss_dict:
+        torch.testing.assert_close(
+            found.loss_dict[key], expected.loss_dict[key], rtol=1e-6, atol=0, check_dtype=False
+        )
+
+
+def test_settings_follow_the_model_and_may_be_changed() -> None:
+    model, data = detector("Detr"), batch()
+    model.loss_function = TransformersLoss.for_model(model)
+    before = run_forward(model, data)
+    model.config.bbox_loss_coefficient *= 2
+    after = run_forward(model, data)
+    bbox = sum(before.loss_dict["loss_bbox" + end] for end in ENDS["Detr"])
+    torch.testing.assert_close(after.loss - before.loss, 5 * bbox)
+    model.loss_function = TransformersLoss.for_model(model, bbox_weight=0.0)
+    torch.testing.assert_close(run_forward(model, data).loss, before.loss - 5 * bbox)
+
+
+def test_objects_may_be_ignored() -> None:
+    model, data = detector("Detr"), batch((3,))
+    model.loss_function = TransformersLoss.for_model(model)
+    (label,) = data["labels"]
+    label["ignore"] = torch.tensor([False, True, True])
+    label["weights"] = torch.tensor([0.0, 1.0, 1.0])
+    assert run_forward(model, data).loss_dict["loss_bbox"] == 0
+
+
+def test_a_model_with_it_can_be_copied_and_pickled() -> None:
+    model, data = detector("Detr"), batch()
+    model.loss_function = TransformersLoss.for_model(model, solver="core")
+    expected = run_forward(model, data).loss
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.loss_function.changes == {"solver": "core"}
+        assert torch.equal(run_forward(copied, data).loss, expected)
+
+
+def test_what_it_does_not_have_is_named() -> None:
+    with pytest.raises(ValueError, match="loss_type is 'ForCausalLM'; expected one of 'ForObject"):
+        TransformersLoss("ForCausalLM")
+    model, data = detector("RTDetr"), batch()
+    model.loss_function = TransformersLoss.for_model(model)
+    model.config.matcher_gamma = 1.5
+    with pytest.raises(ValueError, match=r"matcher_gamma 1\.5 and focal_loss_gamma 2\.0; expected"):
+        run_forward(model, data)
