@@ -21,6 +21,8 @@ LEAST = 1.3  # over the faster peer, on every instance and at either thread coun
 MEANS = {"1": 5.0, "2": 8.0}  # over SciPy's loop, geometric means, by threads
 ROOM = 0.25  # of the costs: extra memory that is no copy
 FRAMEWORKS = ("numpy", "torch", "jax", "tensorflow")
+EAGER = "torch"  # what the targets of detection losses are about
+LETTERS = "L layers, B images, Q queries, C classes, at most T objects in an image."
 Figures = dict[str, Any]
 
 
@@ -180,11 +182,54 @@ def core_table(rows: list[Figures]) -> Table:
     return Table('The core\'s algorithm, solver="core", ms', headings, lines, note)
 
 
+def detection_table(rows: list[Figures]) -> Table:
+    """Return detection losses against those of transformers."""
+    lines = []
+    for row in rows:
+        (peer, theirs), *ours = row["ms"].items()
+        for name, ms in ours:
+            least = row["target"]["faster"] if name == EAGER else None
+            target = f"at least {least:g}: {verdict(theirs / ms >= least)}" if least else ""
+            lines.append([row["name"], name, digits(theirs), digits(ms), digits(theirs / ms)])
+            lines[-1].append(target)
+    off = max(value for row in rows for value in row["off"].values())
+    return Table(
+        "Detection losses, forward and backward on 2 threads",
+        ["loss", "ours in", f"{peer}, ms", "ours, ms", "faster", "target"],
+        lines,
+        f"{LETTERS} Eager PyTorch gets the list of dictionaries that {peer} gets, and all others "
+        f"the same objects padded. All totals and gradients are within {off:.1g} of the published "
+        "ones.",
+    )
+
+
+def phases_table(rows: list[Figures]) -> Table:
+    """Return where a detection loss spends its time, and its memory."""
+    lines = []
+    for row in rows:
+        (peer, theirs), (_, ours) = row["memory"].items()
+        shares = [f"{100 * share:.0f} %" for share in row["shares"].values()]
+        most, ratio = row["target"]["memory"], ours / theirs
+        target = f"{most:g}: {verdict(ratio <= most)}" if most else ""
+        memory = [mebibytes(theirs), mebibytes(ours), digits(ratio)]
+        lines.append([row["name"], *shares, *memory, target])
+    return Table(
+        "Detection losses in eager PyTorch: shares of the time, and memory at the peak",
+        ["loss", *rows[0]["shares"], "peer, MiB", "ours, MiB", "ratio", "target"],
+        lines,
+        f"Padding the list counts as cost. Memory is what one call, forward and backward, holds at "
+        f"most over what its process held before; the peer is {peer}, and the target is the ratio "
+        "at most.",
+    )
+
+
 def tables(figures: Figures) -> list[Table]:
     """Return the tables of the parts that ran."""
     found = [assign_table(figures["assign"])] if "assign" in figures else []
     if any(name in figures for name in FRAMEWORKS):
         found.append(framework_table(figures))
+    if "detection" in figures:
+        found += [detection_table(figures["detection"]), phases_table(figures["detection"])]
     found += [large_table(figures["large"])] if "large" in figures else []
     return [*found, core_table(figures["core"])] if "core" in figures else found
 

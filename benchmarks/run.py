@@ -30,6 +30,7 @@ PARTS = {
     "torch": ["frameworks.py", "--only", "torch"],
     "jax": ["frameworks.py", "--only", "jax"],
     "tensorflow": ["frameworks.py", "--only", "tensorflow"],
+    "detection": ["detection.py"],
     "large": ["large.py"],
     "core": ["core.py"],
     "import_time": ["import_time.py"],

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 TURN = 0.004  # seconds that a turn lasts at least, so that quick calls run with warm caches
 PACKAGES = (
     "hungarian-core", "numpy", "scipy", "lapx", "jax", "optax", "torch", "tensorflow", "keras",
-    "hungarian-loss",
+    "hungarian-loss", "transformers",
 )  # fmt: skip
 
 
