@@ -10,7 +10,7 @@ struct Sizes {
 };
 
 // Fewer and more classes and queries than there are lanes, and no multiple of their number.
-const Sizes SIZES[] = {{1, 1, 1, 2}, {2, 5, 3, 4}, {3, 33, 7, 20}, {2, 16, 0, 16}, {40, 50, 20, 91}};
+const Sizes SIZES[] = {{1, 1, 1, 2}, {2, 5, 3, 4}, {3, 33, 7, 20}, {2, 16, 0, 16}, {60, 24, 8, 17}};
 
 double sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
 double softplus(double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }
