@@ -7,7 +7,6 @@
 // problems, Computing 38, 1987: column reduction, augmenting row reduction, augmentation. Crouse,
 // On implementing 2D rectangular assignment algorithms, IEEE TAES 52(4), 2016: rectangles.
 #include "bidding.h"
-#include "detection.h"
 #include "layout.h"
 #include "passes.h"
 #include "paths.h"
@@ -23,16 +22,10 @@ int solve_one(const hungarian_batch &problems, int64_t b, Scratch &scratch) {
 
 }  // namespace
 
-#define JOIN(a, b) a##b
-#define NAMED(a, b) JOIN(a, b)
-
 namespace hungarian {
 
-Kernel NAMED(kernel_, HUNGARIAN_VARIANT)(int64_t dtype) {
-  if (dtype == HUNGARIAN_FLOAT32) {
-    return {solve_one<float>, pairs_of_one<float>, grades_of_one<float>};
-  }
-  return {solve_one<double>, pairs_of_one<double>, grades_of_one<double>};
+SolveOne HUNGARIAN_NAMED(kernel_, HUNGARIAN_VARIANT)(int64_t dtype) {
+  return dtype == HUNGARIAN_FLOAT32 ? solve_one<float> : solve_one<double>;
 }
 
 }  // namespace hungarian

@@ -7,6 +7,10 @@
 
 #include "hungarian.h"
 
+// A name with that of the instruction set behind it.
+#define HUNGARIAN_JOINED(a, b) a##b
+#define HUNGARIAN_NAMED(a, b) HUNGARIAN_JOINED(a, b)
+
 namespace hungarian {
 
 // Memory that one thread reuses from sample to sample.
@@ -24,18 +28,19 @@ using SolveOne = int (*)(const hungarian_batch &problems, int64_t b, Scratch &sc
 // HUNGARIAN_OUT_OF_MEMORY. `memory` is null at first, for the function to keep memory in.
 using OfOneScene = int (*)(const void *arguments, int64_t scene, void **memory);
 
-// All that is compiled for an instruction set, for one dtype.
-struct Kernel {
-  SolveOne solve;
+struct Passes {
   OfOneScene price, grade;
 };
 
-Kernel kernel_base(int64_t dtype);
+SolveOne kernel_base(int64_t dtype);
+Passes passes_base(int64_t dtype);
 #ifdef HUNGARIAN_HAVE_V3
-Kernel kernel_v3(int64_t dtype);
+SolveOne kernel_v3(int64_t dtype);
+Passes passes_v3(int64_t dtype);
 #endif
 #ifdef HUNGARIAN_HAVE_V4
-Kernel kernel_v4(int64_t dtype);
+SolveOne kernel_v4(int64_t dtype);
+Passes passes_v4(int64_t dtype);
 #endif
 
 }  // namespace hungarian

@@ -24,7 +24,8 @@ std::atomic<int64_t> chosen_threads{0};
 
 struct Variant {
   const char *name;
-  Kernel (*kernel)(int64_t dtype);
+  SolveOne (*kernel)(int64_t dtype);
+  Passes (*passes)(int64_t dtype);
 };
 
 // The newest instruction set that this processor has; HUNGARIAN_VARIANT asks for an older one.
@@ -35,16 +36,16 @@ Variant choose_variant() {
   if (level >= '4' && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512cd")) {
-    return {"x86-64-v4", kernel_v4};
+    return {"x86-64-v4", kernel_v4, passes_v4};
   }
 #endif
 #ifdef HUNGARIAN_HAVE_V3
   if (level >= '3' && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2")) {
-    return {"x86-64-v3", kernel_v3};
+    return {"x86-64-v3", kernel_v3, passes_v3};
   }
 #endif
-  return {"baseline", kernel_base};
+  return {"baseline", kernel_base, passes_base};
 }
 
 const Variant &variant() {
@@ -182,7 +183,7 @@ int64_t hungarian_solve(const hungarian_batch *problems) {
   if (p.batch == 0) return 0;
   const int64_t threads = threads_for(p.batch, nanoseconds(p), p.threads);
   const int64_t turn = threads == 1 ? p.batch : (p.batch + 8 * threads - 1) / (8 * threads);
-  Batch batch{p, variant().kernel(p.dtype).solve, turn};
+  Batch batch{p, variant().kernel(p.dtype), turn};
   run_together(threads - 1, Batch::work, &batch);
   return batch.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : batch.lost.load();
 }
@@ -198,7 +199,7 @@ int64_t hungarian_price(const hungarian_pairs *pairs) {
     return HUNGARIAN_BAD_ARGUMENT;
   }
   const double each = double(p.queries) * (double(p.objects) * 3 + double(p.classes));
-  return for_all(p, variant().kernel(p.dtype).price, each);
+  return for_all(p, variant().passes(p.dtype).price, each);
 }
 
 int64_t hungarian_grade(const hungarian_grades *grades) {
@@ -208,7 +209,7 @@ int64_t hungarian_grade(const hungarian_grades *grades) {
       (p.loss == HUNGARIAN_LOSS_SOFTMAX && !p.norm)) {
     return HUNGARIAN_BAD_ARGUMENT;
   }
-  return for_all(p, variant().kernel(p.dtype).grade, double(p.queries) * double(p.classes) * 2);
+  return for_all(p, variant().passes(p.dtype).grade, double(p.queries) * double(p.classes) * 2);
 }
 
 const char *hungarian_message(int64_t error) {

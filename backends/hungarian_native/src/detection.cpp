@@ -4,15 +4,16 @@
 // hungarian_core computes the same with the operations of any framework (losses/set_loss.py), which
 // is what these results mean. Here nothing in between is written to memory. Loops are plain, over
 // queries or classes, for compilers to vectorise: no branches, selections only between values.
-#ifndef HUNGARIAN_DETECTION_H
-#define HUNGARIAN_DETECTION_H
-
+//
+// Compiled once per instruction set, like kernel.cpp and under the same rule, with -fno-trapping-math:
+// without it compilers leave selections scalar. The solver is slower with it, so this is apart.
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hungarian.h"
+#include "kernel.h"
 
 namespace {
 
@@ -300,4 +301,11 @@ int grades_of_one(const void *arguments, int64_t scene, void **memory) {
 
 }  // namespace
 
-#endif
+namespace hungarian {
+
+Passes HUNGARIAN_NAMED(passes_, HUNGARIAN_VARIANT)(int64_t dtype) {
+  if (dtype == HUNGARIAN_FLOAT32) return {pairs_of_one<float>, grades_of_one<float>};
+  return {pairs_of_one<double>, grades_of_one<double>};
+}
+
+}  // namespace hungarian
