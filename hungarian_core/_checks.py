@@ -241,6 +241,14 @@ def labels(outside: Array, given: Array, num_classes: int, backend: Backend, xp:
         )
 
 
+def no_boxes(class_loss: str) -> None:
+    """Say that a loss of classes cannot do without boxes."""
+    raise ValueError(
+        f"boxes is None with class_loss={class_loss!r}, which grades classes by the IoU of boxes; "
+        "expected boxes, or class_loss='softmax' or 'focal'"
+    )
+
+
 def extra_cost(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     """Check the shape of a user's matching cost against (L, B, groups, M, Q)."""
     layers, images, _, objects, queries = shape

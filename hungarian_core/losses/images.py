@@ -33,6 +33,8 @@ def inputs(
     xp = backend.namespace(logits)
     shape = backend.shape(logits)
     softmax = recipe.class_loss == "softmax"
+    if boxes is None and recipe.by_overlap:
+        _checks.no_boxes(recipe.class_loss)
     of_boxes = None if boxes is None else backend.shape(boxes)
     _checks.detections(shape, of_boxes, recipe.logits, softmax, groups)
     _checks.real("logits", logits, xp)

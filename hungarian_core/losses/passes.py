@@ -61,6 +61,11 @@ class Recipe:
         return not self.aligned and (self.softmax or self.class_weights is None)
 
     @property
+    def by_overlap(self) -> bool:
+        """Whether the classes are graded by the IoU of matched boxes."""
+        return self.class_loss in ("varifocal", "ia_bce")
+
+    @property
     def softmax(self) -> bool:
         """Whether the classes exclude each other, and the last one is "no object"."""
         return self.class_loss == "softmax"

@@ -72,8 +72,8 @@ def _pairs(
     matched: Array,
     backend: Backend,
     xp: Namespace,
-) -> tuple[Array, Array, Array]:
-    """Return the L1 distances, one less the GIoU, and the IoU, of matched boxes, `[N, M]` each."""
+) -> tuple[Array, Array, Array | None]:
+    """Return the L1 distances, one less the GIoU, and the IoU if it is asked for, `[N, M]` each."""
     at = xp.where(matched, assignment.col4row, 0)[..., None]
     truth = scenes.true_boxes
     # Where there is no match, the truth with itself: a constant, of no gradient.
@@ -81,9 +81,11 @@ def _pairs(
     overlap = measures.giou(chosen, truth, format="cxcywh", form=recipe.form, backend=backend)
     bbox = xp.where(matched, l1(xp, chosen, truth), 0)
     giou = xp.where(matched, 1 - overlap, 0)
-    quality = measures.iou(
-        backend.stop_gradient(chosen), truth, format="cxcywh", form=recipe.form, backend=backend
-    )
+    quality = None
+    if recipe.by_overlap:
+        quality = measures.iou(
+            backend.stop_gradient(chosen), truth, format="cxcywh", form=recipe.form, backend=backend
+        )
     bbox, giou = (weighed(x, scenes, assignment, xp) for x in (bbox, giou))
     return bbox, giou, quality
 

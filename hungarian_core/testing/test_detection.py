@@ -493,6 +493,13 @@ def test_wrong_shapes(driver: Driver, shapes: Any, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("class_loss", ["varifocal", "ia_bce"])
+def test_classes_by_overlap_need_boxes(class_loss: Any) -> None:
+    targets = hc.Targets(np.zeros((2, 1), int), None, np.ones((2, 1), bool))
+    with pytest.raises(ValueError, match=f"boxes is None with class_loss='{class_loss}'"):
+        hc.DetrLoss(3, class_loss=class_loss)(np.zeros((2, 5, 3)), None, targets)
+
+
 def test_presets() -> None:
     assert hc.DetrLoss.preset("detr", 91).recipe.class_loss == "softmax"
     focal = hc.DetrLoss.preset("deformable", 80, giou_cost=3.0)
