@@ -7,6 +7,12 @@ from pathlib import Path
 import nox
 
 BACKENDS = ["numpy", "torch", "jax", "tensorflow", "array_api_strict"]
+# What each experiment needs: extras, then packages.
+EXAMPLES = {
+    "aligned_vs_detr": ("torch,demo", "pycocotools"),
+    "differentiable_matching": ("torch,plot",),
+    "directions": ("torch,jax,plot", "optax"),
+}
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
@@ -17,6 +23,7 @@ CI = [
     *(f"conformance({backend})" for backend in BACKENDS),
     "third_party",
     "integration",
+    "hnet",
     "docs",
     "sanitize",
     "wheel",
@@ -96,9 +103,17 @@ def third_party(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
-    peers = ("array-api-strict", "optax", "torchmetrics", "transformers")
+    peers = ("array-api-strict", "optax", "ott-jax", "torchmetrics", "transformers")
     project(session, "all,test", *peers, "lightning", "pycocotools")
-    session.run("pytest", "tests", "--ignore=tests/conformance", *session.posargs, env=quiet())
+    elsewhere = ("--ignore=tests/conformance", "--ignore=tests/hnet")
+    session.run("pytest", "tests", *elsewhere, *session.posargs, env=quiet())
+
+
+@nox.session
+def hnet(session: nox.Session) -> None:
+    """The commands that train and examine the learned network, with Lightning and Ray."""
+    project(session, "hnet,tune,test")
+    session.run("pytest", "tests/hnet", *session.posargs, env=quiet())
 
 
 @nox.session
@@ -150,7 +165,7 @@ def wheel(session: nox.Session) -> None:
         session.error(f"{shipped.name}: not one wheel for every Python of a platform")
     if not pure.name.endswith("-py3-none-any.whl"):
         session.error(f"{pure.name}: not one wheel for every platform")
-    suffixes = (".py", "py.typed", "libhungarian.so", "libhungarian.dylib")
+    suffixes = (".py", "py.typed", ".safetensors", "libhungarian.so", "libhungarian.dylib")
     for path in (shipped, pure):
         with zipfile.ZipFile(path) as archive:
             content = [name for name in archive.namelist() if ".dist-info/" not in name]
@@ -182,12 +197,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
-def example(session: nox.Session) -> None:
-    """Train a small detector with the loss of DETR and with the aligned loss: five minutes."""
-    project(session, "torch,demo", "pycocotools")
+@nox.parametrize("name", [nox.param(name, id=name) for name in EXAMPLES])
+def example(session: nox.Session, name: str) -> None:
+    """The experiments that the documentation quotes; each takes minutes."""
+    project(session, *EXAMPLES[name])
     # A script finds the files beside it, which PYTHONSAFEPATH forbids, and not the sources.
     session.run(
-        *("python", "examples/aligned_vs_detr.py"),
+        *("python", f"examples/{name}.py"),
         *(session.posargs or ("--output", "examples/results")),
         env=quiet() | {"PYTHONSAFEPATH": ""},
     )
@@ -204,8 +220,8 @@ def tests(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Print the versions that constraints.txt should pin, from a fresh resolution."""
     session.install(
-        *(".[all,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
-        *("optax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
+        *(".[all,hnet,tune,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
+        *("optax", "ott-jax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
         *("lightning", "pycocotools", "cmake", "ninja"),
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

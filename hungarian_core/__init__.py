@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hungarian_core import boxes, costs, masks
+from hungarian_core import boxes, costs, gradients, hnet, masks, relaxations
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._hosts import host_solver
 from hungarian_core._registry import backends, bind, get_backend
@@ -13,6 +13,7 @@ from hungarian_core.assignment import (
     count_invalid,
     linear_sum_assignment,
 )
+from hungarian_core.gradients import assignment_cost, fenchel_young_loss
 from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
 from hungarian_core.losses.detection import DetectionLosses, DetrLoss
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hungarian_core.inspection import Explanation, StabilityMeter, explain, plot_matches
 from hungarian_core.losses.segmentation import MaskLoss
 from hungarian_core.losses.targets import Targets, pad_targets
+from hungarian_core.relaxations import Relaxation, assignment_matrix
 
 __version__ = "0.1.0"
 
@@ -36,10 +38,13 @@ __all__ = [
     "HungarianLoss",
     "MaskLoss",
     "Problem",
+    "Relaxation",
     "Solution",
     "StabilityMeter",
     "Targets",
     "assign",
+    "assignment_cost",
+    "assignment_matrix",
     "backends",
     "bind",
     "boxes",
@@ -47,7 +52,10 @@ __all__ = [
     "costs",
     "count_invalid",
     "explain",
+    "fenchel_young_loss",
     "get_backend",
+    "gradients",
+    "hnet",
     "host_solver",
     "linear_sum_assignment",
     "loss",
@@ -55,6 +63,7 @@ __all__ = [
     "pad_targets",
     "pit_loss",
     "plot_matches",
+    "relaxations",
     "solve",
 ]
 

@@ -119,6 +119,27 @@ class Backend:
             state = body(state)
         return state
 
+    def run(
+        self,
+        function: Callable[..., tuple[Array, ...]],
+        *arrays: Array,
+        like: tuple[int, ...],
+        options: tuple[float, ...] = (),
+    ) -> tuple[Array, ...]:
+        """Return ``function(self, *arrays, *options)``, which may contain `while_loop`.
+
+        No gradient goes through. A framework that cannot trace such loops runs it as one step of
+        its programs.
+
+        Args:
+            function: One that its module knows by its name, so that a program can find it again.
+                It closes over no array, and takes any leading batch axes.
+            *arrays: What it gets.
+            like: Result k has the shape and the dtype of ``arrays[like[k]]``.
+            options: Numbers, constant in a program.
+        """
+        return function(self, *arrays, *options)
+
     def host_call(
         self,
         function: Callable[..., tuple[np.ndarray, ...]],

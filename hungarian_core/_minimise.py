@@ -40,7 +40,7 @@ def by_minimising(
     price = None if price is None else xp.reshape(price, (size, n))
     if problem.maximize:
         cost, price = -cost, None if price is None else -price
-    cost, invalid = _judge(cost, rows, cols, price, problem.nan, _without_entries(n, m), xp)
+    cost, invalid = judge(cost, rows, cols, price, problem.nan, _without_entries(n, m), xp)
 
     # A solver meets no NaN, not even in a sample that is lost.
     cost = xp.where(unsound(cost, xp), _INF, cost)
@@ -74,7 +74,7 @@ def _without_entries(n: Any, m: Any) -> bool:
     return (isinstance(n, int) and n == 0) or (isinstance(m, int) and m == 0)
 
 
-def _judge(
+def judge(
     cost: Array,
     rows: Array | None,
     cols: Array | None,
@@ -83,29 +83,29 @@ def _judge(
     without_entries: bool,
     xp: Namespace,
 ) -> tuple[Array, Array]:
-    """Apply the nan policy; return the costs and which problems stay invalid, `[b]`."""
+    """Apply the nan policy to `cost[..., n, m]`; return it and which problems stay invalid."""
     if nan == "forbid":
         cost = xp.where(xp.isnan(cost), _INF, cost)
     bad = unsound(cost, xp)
     if nan == "worst" and not without_entries:
-        finite = _among_valid(xp.isfinite(cost), rows, cols)
-        some = xp.any(finite, axis=(1, 2), keepdims=True)
-        best = xp.min(xp.where(finite, cost, _INF), axis=(1, 2), keepdims=True)
-        worst = xp.max(xp.where(finite, cost, -_INF), axis=(1, 2), keepdims=True)
+        finite = among_valid(xp.isfinite(cost), rows, cols)
+        some = xp.any(finite, axis=(-2, -1), keepdims=True)
+        best = xp.min(xp.where(finite, cost, _INF), axis=(-2, -1), keepdims=True)
+        worst = xp.max(xp.where(finite, cost, -_INF), axis=(-2, -1), keepdims=True)
         repaired = xp.where(xp.isnan(cost), xp.where(some, worst, 0), xp.where(some, best, 0))
         cost, bad = xp.where(bad, repaired, cost), xp.zeros_like(bad)
-    invalid = xp.any(_among_valid(bad, rows, cols), axis=(1, 2))
+    invalid = xp.any(among_valid(bad, rows, cols), axis=(-2, -1))
     if price is not None:
         unpriced = unsound(price, xp)
-        invalid = invalid | xp.any(unpriced if rows is None else unpriced & rows, axis=1)
+        invalid = invalid | xp.any(unpriced if rows is None else unpriced & rows, axis=-1)
     return cost, invalid
 
 
-def _among_valid(flags: Array, rows: Array | None, cols: Array | None) -> Array:
-    """Return flags[b, n, m] at valid entries and False elsewhere."""
+def among_valid(flags: Array, rows: Array | None, cols: Array | None) -> Array:
+    """Return flags[..., n, m] at valid entries and False elsewhere."""
     if rows is not None:
-        flags = flags & rows[:, :, None]
-    return flags if cols is None else flags & cols[:, None, :]
+        flags = flags & rows[..., :, None]
+    return flags if cols is None else flags & cols[..., None, :]
 
 
 def _total(

@@ -41,6 +41,9 @@ IN_LOSSES = {
     ("greedy_matcher", "test_detection"): "test_terms",
     ("greedy_matcher", "test_permutation"): "test_value_and_gradient",
     ("halved_gather", "test_aligned"): "test_least_loss",
+    ("halved_gradient", "test_gradients"): "test_blackbox",
+    ("dropped_upstream", "test_gradients"): "test_perturbed",
+    ("leaking_stop_gradient", "test_gradients"): "test_cost",
 }
 
 

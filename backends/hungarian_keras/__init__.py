@@ -13,6 +13,7 @@ import hungarian_core as _core
 from hungarian_core import compute_euclidean_distance
 from hungarian_keras._callbacks import MatchingStability
 from hungarian_keras._detection import AlignedDetrLoss, DetrLoss
+from hungarian_keras._hnet import HNet
 
 _PACKAGE = "hungarian"
 keras.saving.register_keras_serializable(_PACKAGE)(compute_euclidean_distance)
@@ -166,6 +167,7 @@ class PITLoss(keras.losses.Loss):
 __all__ = [
     "AlignedDetrLoss",
     "DetrLoss",
+    "HNet",
     "HungarianLoss",
     "MatchingStability",
     "PITLoss",

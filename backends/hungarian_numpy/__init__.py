@@ -7,11 +7,14 @@ those of `hungarian_core`.
 from typing import Any
 
 import hungarian_core as _core
-from hungarian_core import Assignment, Targets, bind
+from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_numpy._backend import backend
 
 assign = bind(_core.assign, backend)
+assignment_cost = bind(_core.assignment_cost, backend)
+assignment_matrix = bind(_core.assignment_matrix, backend)
 count_invalid = bind(_core.count_invalid, backend)
+fenchel_young_loss = bind(_core.fenchel_young_loss, backend)
 linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
 loss = bind(_core.loss, backend)
 pad_targets = bind(_core.pad_targets, backend)
@@ -45,11 +48,15 @@ __all__ = [
     "Assignment",
     "DetrLoss",
     "HungarianLoss",
+    "Relaxation",
     "Targets",
     "assign",
+    "assignment_cost",
+    "assignment_matrix",
     "backend",
     "compute_euclidean_distance",
     "count_invalid",
+    "fenchel_young_loss",
     "linear_sum_assignment",
     "loss",
     "pad_targets",

@@ -3,11 +3,14 @@
 from typing import Any
 
 import hungarian_core as _core
-from hungarian_core import Assignment, Targets, bind
+from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_tensorflow._backend import backend
 
 assign = bind(_core.assign, backend)
+assignment_cost = bind(_core.assignment_cost, backend)
+assignment_matrix = bind(_core.assignment_matrix, backend)
 count_invalid = bind(_core.count_invalid, backend)
+fenchel_young_loss = bind(_core.fenchel_young_loss, backend)
 linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
 loss = bind(_core.loss, backend)
 pad_targets = bind(_core.pad_targets, backend)
@@ -31,7 +34,7 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
 
 def __getattr__(name: str) -> Any:
     # Keras takes seconds to import, and tensors need none of it: only its losses ask for it.
-    if name in ("HungarianLoss", "PITLoss", "hungarian_loss"):
+    if name in ("HNet", "HungarianLoss", "PITLoss", "hungarian_loss"):
         import hungarian_keras
 
         return getattr(hungarian_keras, name)
@@ -42,13 +45,18 @@ __all__ = [
     "AlignedDetrLoss",
     "Assignment",
     "DetrLoss",
+    "HNet",
     "HungarianLoss",
     "PITLoss",
+    "Relaxation",
     "Targets",
     "assign",
+    "assignment_cost",
+    "assignment_matrix",
     "backend",
     "compute_euclidean_distance",
     "count_invalid",
+    "fenchel_young_loss",
     "hungarian_loss",
     "linear_sum_assignment",
     "loss",

@@ -106,6 +106,26 @@ def atan2(x: Any, y: Any, /) -> Any:
     return tf.atan2(x, y)
 
 
+def bitwise_and(x: Any, y: Any, /) -> Any:
+    return tf.bitwise.bitwise_and(*_align(x, y))
+
+
+def bitwise_left_shift(x: Any, y: Any, /) -> Any:
+    return tf.bitwise.left_shift(*_align(x, y))
+
+
+def bitwise_or(x: Any, y: Any, /) -> Any:
+    return tf.bitwise.bitwise_or(*_align(x, y))
+
+
+def bitwise_right_shift(x: Any, y: Any, /) -> Any:
+    return tf.bitwise.right_shift(*_align(x, y))
+
+
+def bitwise_xor(x: Any, y: Any, /) -> Any:
+    return tf.bitwise.bitwise_xor(*_align(x, y))
+
+
 def broadcast_to(x: Any, /, shape: Any) -> Any:
     return tf.broadcast_to(x, _extents(shape))
 

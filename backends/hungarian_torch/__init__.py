@@ -5,13 +5,17 @@ from typing import Any
 from torch import Tensor, nn
 
 import hungarian_core as _core
-from hungarian_core import Assignment, Targets, bind
+from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_torch._backend import backend
 from hungarian_torch._detection import AlignedDetrLoss, DetrLoss
+from hungarian_torch._hnet import HNet
 from hungarian_torch._transformers import TransformersLoss
 
 assign = bind(_core.assign, backend)
+assignment_cost = bind(_core.assignment_cost, backend)
+assignment_matrix = bind(_core.assignment_matrix, backend)
 count_invalid = bind(_core.count_invalid, backend)
+fenchel_young_loss = bind(_core.fenchel_young_loss, backend)
 linear_sum_assignment = bind(_core.linear_sum_assignment, backend)
 loss = bind(_core.loss, backend)
 pad_targets = bind(_core.pad_targets, backend)
@@ -67,15 +71,20 @@ __all__ = [
     "AlignedDetrLoss",
     "Assignment",
     "DetrLoss",
+    "HNet",
     "HungarianLoss",
     "MatchedLoss",
     "PITLoss",
+    "Relaxation",
     "Targets",
     "TransformersLoss",
     "assign",
+    "assignment_cost",
+    "assignment_matrix",
     "backend",
     "compute_euclidean_distance",
     "count_invalid",
+    "fenchel_young_loss",
     "linear_sum_assignment",
     "loss",
     "pad_targets",

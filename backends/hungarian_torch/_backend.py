@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.torch
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from hungarian_core import Backend, Problem, Solution
+from hungarian_torch import _namespace
 from hungarian_torch._gradient import WithGradient
 from hungarian_torch._native import solve_in_place
-from hungarian_torch._operator import solve_opaquely
+from hungarian_torch._operator import run_opaquely, solve_opaquely
 
 _is_compiling = torch.compiler.is_compiling
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -23,7 +24,7 @@ class TorchBackend(Backend):
     name = "torch"
 
     def namespace(self, *arrays: Tensor) -> Any:
-        return array_api_compat.torch
+        return _namespace
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
         if isinstance(x, Tensor):
@@ -40,7 +41,8 @@ class TorchBackend(Backend):
         return x.device.type == "cpu"
 
     def stop_gradient(self, x: Tensor) -> Tensor:
-        return x.detach() if x.requires_grad else x
+        # A tangent of forward mode does not show in `requires_grad`.
+        return x.detach() if x.requires_grad or forward_ad._current_level >= 0 else x
 
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
@@ -52,6 +54,14 @@ class TorchBackend(Backend):
             return WithGradient.apply(forward, backward, *xs)[0]
 
         return function
+
+    def run(
+        self, function: Callable[..., Any], *arrays: Tensor, like: Any, options: Any = ()
+    ) -> tuple[Tensor, ...]:
+        if any(self.is_traced(x) for x in arrays):
+            return run_opaquely(function, arrays, like, options)
+        with torch.no_grad():
+            return function(self, *arrays, *options)
 
     def host_call(
         self, function: Callable[..., Any], *arrays: Tensor, like: Any

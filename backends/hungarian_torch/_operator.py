@@ -1,9 +1,11 @@
-"""Solving as one operator, which compilers and transforms of PyTorch take as a whole.
+"""Loops as operators, which compilers and transforms of PyTorch take as a whole.
 
 `torch.compile` sees shapes only (the fake), `torch.func.vmap` adds its axis to those of the batch.
-The operator has no gradient: a matching is a constant.
+The operators have no gradient: a matching is a constant.
 """
 
+import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,9 +47,40 @@ def _(cost: Tensor, row_mask: Any, col_mask: Any, unmatched_cost: Any, *_: Any) 
 
 @solve_opaquely.register_vmap
 def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-    mapped = []
-    for x, dim in zip(arguments[:4], in_dims[:4], strict=True):
-        if x is not None:
-            x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        mapped.append(x)
+    mapped = _mapped(info.batch_size, in_dims[:4], arguments[:4])
     return solve_opaquely(*mapped, *arguments[4:]), (0,) * 6
+
+
+def _mapped(size: int, dims: Any, arrays: Any) -> list[Tensor | None]:
+    """Return arrays with the axis that `vmap` maps as their first."""
+    mapped = []
+    for x, dim in zip(arrays, dims, strict=True):
+        if x is not None:
+            x = x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+        mapped.append(x)
+    return mapped
+
+
+def run_opaquely(
+    function: Callable[..., Any], arrays: Any, like: Any, options: Any
+) -> tuple[Tensor, ...]:
+    """Run a function of a module as `Backend.run` does."""
+    name = f"{function.__module__}:{function.__name__}"
+    return tuple(_run(name, list(arrays), list(like), [float(x) for x in options]))
+
+
+@torch.library.custom_op("hungarian_core::run", mutates_args=())
+def _run(name: str, arrays: list[Tensor], like: list[int], options: list[float]) -> list[Tensor]:
+    function = pkgutil.resolve_name(name)
+    return list(function(get_backend("torch"), *arrays, *options))
+
+
+@_run.register_fake
+def _(name: str, arrays: list[Tensor], like: list[int], options: list[float]) -> list[Tensor]:
+    return [arrays[k].new_empty(arrays[k].shape) for k in like]
+
+
+@_run.register_vmap
+def _(info: Any, in_dims: Any, name: str, arrays: Any, like: Any, options: Any) -> Any:
+    mapped = _mapped(info.batch_size, in_dims[1], arrays)
+    return _run(name, mapped, like, options), [0] * len(like)

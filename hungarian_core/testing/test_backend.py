@@ -183,6 +183,33 @@ def test_while_loop_without_steps(driver: Driver) -> None:
     np.testing.assert_array_equal(driver.to_numpy(found), X)
 
 
+def _grown(backend: Any, x: Any, y: Any, like: Any, limit: float) -> tuple[Any, Any]:
+    """Double each entry of `x` until it reaches a limit; return that plus y, and it times y."""
+    xp = backend.namespace(x)
+
+    def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (xp.where(state[0] < limit, 2 * state[0], state[0]),)
+
+    (x,) = backend.while_loop(lambda s: xp.any(s[0] < limit), step, (x,))
+    return x + y, xp.sum(x * y, axis=-1)
+
+
+def test_run(driver: Driver) -> None:
+    """A loop as long as values say, in the programs of every driver."""
+    backend, x, y = _backend(driver), driver.from_numpy(X * X), driver.from_numpy(Y)
+
+    def program(x: Any, y: Any) -> Any:
+        added, sums = backend.run(_grown, x, y, x[..., 0], like=(0, 2), options=(20.0,))
+        return added, sums
+
+    def grown(x: np.ndarray) -> np.ndarray:
+        return x * 2.0 ** np.maximum(np.ceil(np.log2(20 / x)), 0)
+
+    added, sums = (driver.to_numpy(z) for z in driver.trace(program)(x, y))
+    np.testing.assert_allclose(added, grown(X * X) + Y, rtol=1e-6)
+    np.testing.assert_allclose(sums, np.sum(grown(X * X) * Y, axis=-1), rtol=1e-6)
+
+
 def test_host_call(driver: Driver) -> None:
     """NumPy arrays in and out; results have the dtypes asked for and the device of the input."""
     if not driver.host_calls:

@@ -114,9 +114,13 @@ Tensor.__invert__ = _without_gradient(np.ndarray.__invert__)  # type: ignore[att
 all, any = _without_gradient(np.all), _without_gradient(np.any)
 argmax, argmin = _without_gradient(np.argmax), _without_gradient(np.argmin)
 argsort, cumulative_sum = _without_gradient(np.argsort), _without_gradient(np.cumulative_sum)
+bitwise_and, bitwise_or, bitwise_xor, bitwise_left_shift, bitwise_right_shift = (
+    _without_gradient(f)
+    for f in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift)
+)
 floor = _without_gradient(np.floor)
 isfinite, isnan, nonzero = (_without_gradient(f) for f in (np.isfinite, np.isnan, np.nonzero))
-max, min = (_without_gradient(f) for f in (np.max, np.min))
+min = _without_gradient(np.min)
 maximum, minimum = (_without_gradient(f) for f in (np.maximum, np.minimum))
 ones_like, zeros_like = _without_gradient(np.ones_like), _without_gradient(np.zeros_like)
 asarray = _without_gradient(np.asarray)
@@ -189,6 +193,17 @@ def sum(x: Tensor, /, *, axis: Any = None, keepdims: builtins.bool = False) -> T
         return np.broadcast_to(g, x.shape)
 
     return Tensor(np.sum(x.data, axis=axis, keepdims=keepdims), (x, pull))
+
+
+def max(x: Tensor, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:
+    largest = np.max(x.data, axis=axis, keepdims=True)
+    first = x.data == largest
+
+    def pull(g: np.ndarray) -> np.ndarray:
+        g = g if axis is None or keepdims else np.expand_dims(g, axis)
+        return np.where(first, g / np.sum(first, axis=axis, keepdims=True), 0)
+
+    return Tensor(np.max(x.data, axis=axis, keepdims=keepdims), (x, pull))
 
 
 def mean(x: Tensor, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:

@@ -1,0 +1,108 @@
+"""What a user is told about the options of gradients and relaxations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+
+NOISES = ("gaussian", "gumbel")
+
+
+def of_method(method: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a method, after a check that no other was given."""
+    for name, value in given.items():
+        if value is not None and name not in defaults:
+            known = ", ".join(f"{k}={v!r}" for k, v in defaults.items())
+            raise ValueError(
+                f"{name} came, and method={method!r} has no such option; it has {known}"
+            )
+    options = {k: default if given[k] is None else given[k] for k, default in defaults.items()}
+    if "noise" in options:
+        _checks.one_of("noise", options["noise"], NOISES)
+    if "iterations" in options:
+        count("iterations", options["iterations"], 1)
+    if "samples" in options:
+        # The gradient of `perturbed` compares each sample with the others.
+        count("samples", options["samples"], 2 if method == "perturbed" else 1)
+    return options
+
+
+def count(name: str, value: Any, least: int) -> None:
+    """Check an option that is a number of things."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}")
+
+
+def numbers(
+    options: Mapping[str, Any], like: Array, backend: Backend, xp: Namespace
+) -> dict[str, Any]:
+    """Check the options that are numbers; return all, arrays among them in the dtype of `like`."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in ("temperature", "interpolation", "tolerance", "noise_scale"):
+            zero = name == "noise_scale"  # no noise is fine
+            value = _number(name, value, zero, like, backend, xp)
+        elif name == "seed":
+            value = _seed(value, like, backend, xp)
+        found |= {name: value}
+    return found
+
+
+def _number(
+    name: str, value: Any, zero: bool, like: Array, backend: Backend, xp: Namespace
+) -> float | Array:
+    wanted = f"a finite number {'of at least' if zero else 'above'} 0"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not (value >= 0 if zero else value > 0) or value == float("inf"):
+            raise ValueError(f"{name} is {value!r}; expected {wanted}")
+        return value
+    x = backend.asarray(value, like=like)
+    shape = backend.shape(x)
+    if shape or not xp.isdtype(x.dtype, ("integral", "real floating")):
+        raise ValueError(
+            f"{name} is an array of shape {shape} and dtype {x.dtype}; expected {wanted}, or an "
+            "array () of one"
+        )
+    x = xp.astype(x, like.dtype, copy=False)
+    constant = backend.stop_gradient(x)
+    if not backend.is_traced(constant) and backend.on_host(constant):
+        number = float(constant)
+        if not (number >= 0 if zero else number > 0) or number == float("inf"):
+            raise ValueError(f"{name} is {number!r}; expected {wanted}")
+    return x
+
+
+def _seed(value: Any, like: Array, backend: Backend, xp: Namespace) -> int | Array:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 2**64:
+            raise ValueError(f"seed is {value}; expected an integer from 0 to 2**64 - 1")
+        return value
+    x = backend.asarray(value, like=like)
+    shape = backend.shape(x)
+    if shape or not xp.isdtype(x.dtype, "integral"):
+        raise ValueError(
+            f"seed is an array of shape {shape} and dtype {x.dtype}; expected an integer, or an "
+            "integer array ()"
+        )
+    return x
+
+
+def network(params: Any) -> None:
+    """Check that a network has parameters; what is in them is checked by the network."""
+    if not isinstance(params, Mapping):
+        raise ValueError(
+            f"params is {type(params).__name__}; method='hnet' expects the parameters of a network,"
+            " such as hungarian_core.hnet.load_pretrained() returns"
+        )
+
+
+def target(came: tuple[Any, ...], cost: tuple[Any, ...]) -> None:
+    """Check the shape of a true association against that of the costs."""
+    if len(came) != len(cost) or not all(map(_checks.same, came, cost)):
+        raise ValueError(
+            f"target has shape {came} and cost {cost}; expected equal shapes (..., n, m): an "
+            "association matrix, such as Assignment.mask() returns"
+        )

@@ -1,0 +1,114 @@
+"""What a way of differentiating through a matching is given, and what it returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._minimise import INFEASIBLE, INVALID, among_valid, judge, unsound
+from hungarian_core._solve import solving_dtype
+
+_INF = float("inf")
+
+
+class Task(NamedTuple):
+    """A batch of problems to minimise, with sound costs, and what to compute them with.
+
+    Samples that are lost (bad) have costs of 0 here; what a method returns for them is replaced.
+    """
+
+    cost: Array  # [..., n, m] float32 or float64, never NaN or -inf; +inf forbids a pair
+    rows: Array | None  # [..., n] bool, True = valid
+    cols: Array | None  # [..., m] bool
+    solver: str
+    backend: Backend
+    xp: Namespace
+
+
+class Relaxation(NamedTuple):
+    """A matrix of association, and how far the iterations that made it came.
+
+    Attributes:
+        matrix: `(..., n, m)`, from 0 to 1. Rows and columns sum to at most 1; the valid rows and
+            columns of the side with fewer of them to exactly 1, both up to `residual`.
+        iterations: `(...)` index, the iterations that each problem took to the tolerance, or all
+            of them if it did not get there; 0 for methods that do not iterate.
+        residual: `(...)`, the largest amount by which a row or column sum is off.
+    """
+
+    matrix: Array
+    iterations: Array
+    residual: Array
+
+
+def task(
+    cost: Array,
+    row_mask: Array | None,
+    col_mask: Array | None,
+    maximize: bool,
+    nan: str,
+    solver: str,
+    backend: Backend,
+) -> tuple[Task, Array]:
+    """Check a problem; return it and which samples are lost, `[...]` bool.
+
+    Raises:
+        ValueError: As for `assign`, where values can be read.
+    """
+    _checks.one_of("nan", nan, _checks.NAN_POLICIES)
+    _checks.one_of("solver", solver, _checks.SOLVERS)
+    cost = backend.asarray(cost)
+    xp = backend.namespace(cost)
+    shape = backend.shape(cost)
+    _checks.cost_shape(shape)
+    _checks.real("cost", cost, xp)
+    cost = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
+    rows = cols = None
+    if row_mask is not None:
+        rows = backend.asarray(row_mask, like=cost)
+        _checks.mask("row_mask", rows, shape[:-1], backend, xp)
+    if col_mask is not None:
+        cols = backend.asarray(col_mask, like=cost)
+        _checks.mask("col_mask", cols, (*shape[:-2], shape[-1]), backend, xp)
+    empty = any(isinstance(extent, int) and extent == 0 for extent in shape[-2:])
+    cost = -cost if maximize else cost
+    sound, status = _sound(backend.stop_gradient(cost), rows, cols, nan, empty, xp)
+    if not backend.is_traced(status) and backend.on_host(status):
+        _checks.solved(backend.stop_gradient(status), nan, backend, xp)
+    lost = status != 0
+    sound = xp.where(lost[..., None, None], 0, sound)
+    # What the policy put in the place of an entry is a constant.
+    cost = xp.where(xp.isfinite(cost) & ~lost[..., None, None], cost, sound)
+    return Task(cost, rows, cols, solver, backend, xp), lost
+
+
+def allowed(task: Task) -> Array:
+    """Return which pairs `[..., n, m]` may be matched: valid, and not forbidden."""
+    return among_valid(task.cost < _INF, task.rows, task.cols)
+
+
+def _sound(
+    cost: Array, rows: Array | None, cols: Array | None, nan: str, empty: bool, xp: Namespace
+) -> tuple[Array, Array]:
+    """Apply the nan policy; return costs, and the status `[...]` of each sample as in `Solution`.
+
+    A sample counts as infeasible here if a row or column that has to be matched has no pair. That
+    the pairs left allow of no complete matching otherwise, only a residual shows.
+    """
+    cost, invalid = judge(cost, rows, cols, None, nan, empty, xp)
+    # As in the solvers, NaN is read by nobody: it is replaced before any arithmetic.
+    cost = xp.where(unsound(cost, xp), _INF, cost)
+    real = xp.ones_like(cost, dtype=xp.bool)
+    real, open_ = among_valid(real, rows, cols), among_valid(cost < _INF, rows, cols)
+    lost = invalid
+    if not empty:
+        needy_rows = xp.any(real, axis=-1) & ~xp.any(open_, axis=-1)
+        needy_cols = xp.any(real, axis=-2) & ~xp.any(open_, axis=-2)
+        index = xp.float32
+        n = xp.sum(xp.astype(xp.any(real, axis=-1), index), axis=-1)
+        m = xp.sum(xp.astype(xp.any(real, axis=-2), index), axis=-1)
+        lost = lost | ((n <= m) & xp.any(needy_rows, axis=-1))
+        lost = lost | ((m <= n) & xp.any(needy_cols, axis=-1))
+    status = xp.where(lost, INFEASIBLE, xp.zeros_like(lost, dtype=xp.uint8))
+    return cost, xp.where(invalid, INVALID, status)

@@ -1,0 +1,118 @@
+"""The messages of the learned network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hungarian_core._checks import mask, one_of, real, same
+
+__all__ = ["association", "distance_shape", "mask", "one_of", "real", "size", "structure"]
+
+
+def distance_shape(shape: tuple[Any, ...]) -> None:
+    """Check the number of axes of distances."""
+    if len(shape) < 2:
+        raise ValueError(
+            f"distance has shape {shape}; expected (..., n, m): one row per reference, "
+            "one column per prediction, any batch dimensions before"
+        )
+
+
+def association(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
+    """Check that the true association has the shape of the distances."""
+    if len(came) != len(shape) or not all(same(a, b) for a, b in zip(came, shape, strict=True)):
+        raise ValueError(f"association has shape {came}; expected that of distance, {shape}")
+
+
+def size(name: str, value: Any) -> None:
+    """Check a number of channels or layers."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number from 1 on")
+
+
+def structure(params: Any, where: Any = "params") -> None:
+    """Check that parameters are those of a network."""
+    shapes = {}
+    if isinstance(params, Mapping):
+        shapes = {name: tuple(getattr(x, "shape", ())) for name, x in params.items()}
+    width = (shapes.get("input.bias") or (0,))[0]
+    layers = (shapes.get("layers.momentum") or (0,))[0]
+    expected: dict[str, tuple[Any, ...]] = {
+        "input.weight": (6, width), "input.bias": (width,),
+        "gate.weight": (6 + 5 * width, width), "gate.bias": (width,),
+        "gate.out": (width,), "gate.offset": (), "layers.momentum": (layers, 2),
+        "cost.scale": (), "cost.gate": (), "side.slope": (),
+        "score.scale": (), "score.offset": (), "score.gate": (),
+    }  # fmt: skip
+    if set(shapes) != set(expected):
+        raise ValueError(
+            f"{where} is {_brief(params)}; expected the parameters of a network, "
+            "as init_params and load_pretrained return them"
+        )
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise ValueError(
+                f"{where}: {name!r} has shape {shapes[name]}; expected {shape} in a network of "
+                f"width {width} with {layers} layers"
+            )
+
+
+def _brief(params: Any) -> str:
+    if not isinstance(params, Mapping):
+        return f"a {type(params).__name__}"
+    names = sorted(map(str, params))
+    return f"a mapping of {', '.join(names[:4]) or 'nothing'}{', ...' if names[4:] else ''}"
+
+
+def file_format(path: Any, came: str | None, expected: str) -> None:
+    """Check the format that a file says it has."""
+    if came != expected:
+        raise ValueError(
+            f"{path}: the format is {came!r}; expected {expected!r}, "
+            "a file that hungarian_core.hnet.save wrote"
+        )
+
+
+def unreadable(path: Any, error: Exception) -> str:
+    """Return what to say of a file that is none of safetensors, or not the whole of one."""
+    return (
+        f"{path}: not a file of network weights, or not the whole of one ({error}); "
+        "expected a safetensors file that hungarian_core.hnet.save wrote"
+    )
+
+
+def no_weights(max_len: Any, sizes: list[int]) -> str:
+    """Return what to say where no weights of a size are shipped."""
+    there = ", ".join(map(str, sizes)) or "none"
+    return (
+        f"there are no weights for max_len {max_len!r}; those there are: {there}. "
+        "Weights of a larger size serve smaller problems too; or train your own"
+    )
+
+
+def generated(max_len: Any, samples: Any, counts: Any, resolutions: Any, missing: Any) -> None:
+    """Check the options of the generator."""
+    one_of("missing", missing, ("published", "masked", "mixed"))
+    if not isinstance(max_len, int) or max_len < 1:
+        raise ValueError(f"max_len is {max_len!r}; expected a whole number from 1 on")
+    if not isinstance(samples, int) and len(samples) != max_len + 1:
+        raise ValueError(
+            f"samples has {len(samples)} numbers; expected {max_len + 1}, "
+            f"for 0 to {max_len} associations, or one number"
+        )
+    for pair in counts or ():
+        if len(pair) != 2 or not all(0 <= count <= max_len for count in pair):
+            raise ValueError(
+                f"counts has {pair!r}; expected pairs of whole numbers from 0 to {max_len}, "
+                "references and predictions"
+            )
+    for resolution in resolutions:
+        if int(resolution) != resolution or not 1 <= resolution <= 90:
+            raise ValueError(f"resolutions has {resolution!r}; expected whole degrees from 1 to 90")
+
+
+def measured(came: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Check what a distance function of the user returns."""
+    if came != expected:
+        raise ValueError(f"distance returned an array of shape {came}; expected {expected}")

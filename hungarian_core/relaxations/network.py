@@ -1,0 +1,47 @@
+"""The method of `assignment_matrix` that asks a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hungarian_core import _relaxation_checks
+from hungarian_core._backend import Array
+from hungarian_core._minimise import among_valid
+from hungarian_core._task import Relaxation, Task, allowed
+from hungarian_core.hnet.network import associate
+
+_INF = float("inf")
+
+
+def hnet(task: Task, *, params: Mapping[str, Array]) -> Relaxation:
+    """Return which pairs belong together by a network: `hungarian_core.hnet.associate`.
+
+    It knows no forbidden pairs: they count as as far apart as any pair of their problem, and get 0.
+    How far the sums of the side with fewer rows or columns are from 1 is up to the network.
+    """
+    _relaxation_checks.network(params)
+    xp, backend, open_ = task.xp, task.backend, allowed(task)
+    far = xp.max(
+        xp.where(open_, backend.stop_gradient(task.cost), -_INF), axis=(-2, -1), keepdims=True
+    )
+    distance = xp.where(open_, task.cost, xp.where(xp.isfinite(far), far, 0))
+    matrix = associate(distance, params, row_mask=task.rows, col_mask=task.cols, backend=backend)
+    matrix = xp.where(open_, matrix, 0)
+    off = backend.stop_gradient(_off(matrix, task))
+    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    return Relaxation(matrix, xp.zeros_like(off, dtype=index), off)
+
+
+def _off(matrix: Array, task: Task) -> Array:
+    """Return by how much the sum of a row or column is off at most, `[...]`."""
+    xp = task.xp
+    real = among_valid(xp.ones_like(matrix, dtype=xp.bool), task.rows, task.cols)
+    there = [xp.any(real, axis=axis) for axis in (-1, -2)]
+    n, m = (xp.sum(xp.astype(x, matrix.dtype), axis=-1) for x in there)
+    worst = xp.zeros_like(n)
+    for axis, present, tight in ((-1, there[0], n <= m), (-2, there[1], m <= n)):
+        excess = xp.sum(matrix, axis=axis) - 1
+        below = tight[..., None] & (excess < 0)
+        off = xp.max(xp.where(present, xp.where(below, -excess, excess), 0), axis=-1)
+        worst = xp.where(off > worst, off, worst)
+    return worst

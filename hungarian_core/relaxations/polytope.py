@@ -1,0 +1,61 @@
+"""The matrices that stand for a matching, soft or not, and what their rows and columns sum to.
+
+They are not negative, and 0 at every pair that must not be matched. Valid rows and columns sum to
+at most 1, and on the side with fewer of them, which may differ from sample to sample, to 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hungarian_core._backend import Array
+from hungarian_core._minimise import among_valid
+from hungarian_core._task import Task, allowed
+
+_INF = float("inf")
+
+
+class Lines(NamedTuple):
+    """The rows of a batch of problems, or its columns."""
+
+    mass: Array  # [..., n], what each may sum to; 0 where it is not valid
+    even: Array  # [..., n] bool, whether it has to sum to that, and not to less
+
+
+class Polytope(NamedTuple):
+    """A batch of problems in the units of the temperature."""
+
+    kernel: Array  # [..., n, m], -cost / temperature up to a constant; -inf where not allowed
+    rows: Lines
+    cols: Lines
+
+
+def polytope(task: Task, temperature: float | Array) -> Polytope:
+    """Return the problem; `temperature` is a number or an array that broadcasts to `[...]`."""
+    xp, backend = task.xp, task.backend
+    open_ = allowed(task)
+    cost = xp.where(open_, task.cost, 0)
+    # All of a matching's pairs together cost the same more or less by this, and it rounds less.
+    least = backend.stop_gradient(xp.min(xp.where(open_, cost, _INF), axis=(-2, -1), keepdims=True))
+    cost = cost - xp.where(xp.isfinite(least), least, 0)
+    heat = xp.zeros_like(cost[..., :1, :1]) + _aligned(temperature)
+    kernel = xp.where(open_, -cost / heat, -_INF)
+
+    real = among_valid(xp.ones_like(open_), task.rows, task.cols)
+    rows = xp.astype(xp.any(real, axis=-1), cost.dtype)
+    cols = xp.astype(xp.any(real, axis=-2), cost.dtype)
+    n, m = xp.sum(rows, axis=-1)[..., None], xp.sum(cols, axis=-1)[..., None]
+    every_row, every_col = xp.ones_like(rows, dtype=xp.bool), xp.ones_like(cols, dtype=xp.bool)
+    return Polytope(kernel, Lines(rows, every_row & (n <= m)), Lines(cols, every_col & (m <= n)))
+
+
+def _aligned(temperature: float | Array) -> float | Array:
+    return temperature if isinstance(temperature, (int, float)) else temperature[..., None, None]
+
+
+def sides(task: Task) -> tuple[bool, bool]:
+    """Say whether there may be more rows than columns, and more columns than rows."""
+    *_, n, m = task.backend.shape(task.cost)
+    if task.rows is None and task.cols is None and isinstance(n, int) and isinstance(m, int):
+        return n > m, m > n
+    return True, True
