@@ -25,6 +25,8 @@ RUNNABLE = {
     "matching.md",
     "losses.md",
     "inspection.md",
+    "gradients.md",
+    "hnet.md",
     "backends.md",
 }
 
