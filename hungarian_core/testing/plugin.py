@@ -19,9 +19,9 @@ pytest.register_assert_rewrite(
     ),
     *(f"hungarian_core.testing.{name}" for name in ("test_errors", "test_loss", "test_slices")),
     *(f"hungarian_core.testing.{name}" for name in ("test_inspection", "test_permutation")),
-    *(f"hungarian_core.testing.{name}" for name in ("test_gradients", "test_hnet")),
+    *(f"hungarian_core.testing.{name}" for name in ("test_assignment_matrix", "test_gradients")),
     *(f"hungarian_core.testing.{name}" for name in ("test_masks", "test_vectors")),
-    "hungarian_core.testing.test_relaxations",
+    *(f"hungarian_core.testing.{name}" for name in ("test_hnet", "test_relaxations")),
     *(
         f"hungarian_core.testing.{name}"
         for name in ("detection", "test_detection", "test_costs", "test_aligned")

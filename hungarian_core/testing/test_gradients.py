@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pytest
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
 import hungarian_core as hc
 from hungarian_core import gradients
 from hungarian_core._random import noise_like
-from hungarian_core.testing import checks
+from hungarian_core.testing import checks, examples
 from hungarian_core.testing.driver import Driver
 
 INF, NAN = float("inf"), float("nan")
@@ -26,88 +22,23 @@ NUMPY = hc.get_backend("numpy")
 KINDS: tuple[Literal["gaussian", "gumbel"], ...] = ("gaussian", "gumbel")
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A batch of problems."""
-
-    name: str
-    shape: tuple[int, ...] = (3, 4, 4)
-    dtype: str = "float32"
-    masked: bool = False
-    forbidden: bool = False
-    maximize: bool = False
-
-    def __str__(self) -> str:
-        return self.name
-
-    def data(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Return costs and masks, exact in the dtype."""
-        *batch, n, m = self.shape
-        rng = np.random.default_rng([n, m, self.masked])
-        cost = rng.normal(size=self.shape).astype(np.float32)
-        rows = cols = None
-        if self.forbidden:  # more of it where a row has columns to spare
-            cost[..., 0, 0] = cost[..., -1, 1] = -INF if self.maximize else INF
-        if self.masked:
-            rows, cols = rng.uniform(size=(*batch, n)) > 0.3, rng.uniform(size=(*batch, m)) > 0.3
-            rows[1], cols[1] = False, True
-            cost[~(rows[..., :, None] & cols[..., None, :])] = NAN
-        return cost.astype(self.dtype), rows, cols
+ALL = pytest.mark.parametrize("example", examples.EXAMPLES, ids=str)
 
 
-EXAMPLES = (
-    Example("square"),
-    Example("square_float64", dtype="float64"),
-    Example("wide_forbidden", (3, 3, 5), forbidden=True),
-    Example("tall_float64", (2, 2, 5, 3), "float64"),
-    Example("masked", (3, 5, 6), masked=True),
-    Example("masked_maximize", (3, 6, 5), masked=True, maximize=True),
-    Example("forbidden_maximize", (3, 4, 6), "float64", forbidden=True, maximize=True),
-    Example("one_problem", (4, 5)),
-)
-ALL = pytest.mark.parametrize("example", EXAMPLES, ids=str)
-
-
-def _prepare(driver: Driver, example: Example, essential: bool) -> None:
+def _prepare(driver: Driver, example: examples.Example, essential: bool) -> None:
     checks.need(driver, example.dtype)
     if not essential:
         checks.skip_long(driver)
 
 
-def _upstream(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-    """Return a gradient from above of all sizes and both signs."""
-    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32).astype(dtype)
-
-
-def _match(cost: np.ndarray, rows: Any = None, cols: Any = None) -> np.ndarray:
-    """Return the matching of least cost as a matrix, `(..., n, m)`."""
-    *batch, n, m = cost.shape
-    found = np.zeros(cost.shape)
-    for at in np.ndindex(*batch):
-        i = np.arange(n) if rows is None else np.flatnonzero(rows[at])
-        j = np.arange(m) if cols is None else np.flatnonzero(cols[at])
-        pairs = linear_sum_assignment(cost[at].astype(np.float64)[np.ix_(i, j)])
-        found[at][i[pairs[0]], j[pairs[1]]] = 1
-    return found
-
-
-def _given(driver: Driver, example: Example, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+def _given(
+    driver: Driver, example: examples.Example, **options: Any
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the costs, and the masks and other options of a call."""
     cost, rows, cols = example.data()
     masks = {"row_mask": rows, "col_mask": cols}
     given = {name: driver.from_numpy(x) for name, x in masks.items() if x is not None}
     return cost, {**given, "maximize": example.maximize, "backend": driver.backend, **options}
-
-
-def _run(
-    driver: Driver, program: Callable[..., Any], upstream: np.ndarray, *data: np.ndarray
-) -> list[np.ndarray]:
-    """Return the value of a program, and its gradients where there are any."""
-    arrays = [driver.from_numpy(x) for x in data]
-    if not driver.differentiable:
-        return [driver.to_numpy(driver.trace(program)(*arrays))]
-    value, grads = driver.value_and_grad(program, arrays, driver.from_numpy(upstream))
-    return [driver.to_numpy(x) for x in (value, *grads)]
 
 
 def _close(found: list[np.ndarray], *expected: np.ndarray, relative: float) -> None:
@@ -143,11 +74,11 @@ def test_noise_is_the_same_everywhere(driver: Driver, dtype: str) -> None:
 
 
 @ALL
-def test_cost(driver: Driver, example: Example) -> None:
+def test_cost(driver: Driver, example: examples.Example) -> None:
     """The value is exactly that of `assign`; the gradient is the matching."""
     _prepare(driver, example, example.name == "masked")
     cost, options = _given(driver, example)
-    upstream = _upstream(cost.shape[:-2], example.dtype)
+    upstream = examples.upstream(cost.shape[:-2], example.dtype)
 
     def both(cost: Any) -> Any:
         return hc.assignment_cost(cost, **options), hc.assign(cost, **options).cost
@@ -155,10 +86,10 @@ def test_cost(driver: Driver, example: Example) -> None:
     value, exact = driver.trace(both)(driver.from_numpy(cost))
     assert driver.device(value) == driver.device(driver.from_numpy(cost))
     np.testing.assert_array_equal(driver.to_numpy(value), driver.to_numpy(exact))
-    found = _run(driver, lambda x: hc.assignment_cost(x, **options), upstream, cost)
+    found = examples.run(driver, lambda x: hc.assignment_cost(x, **options), upstream, cost)
     assert {x.dtype.name for x in found} == {example.dtype}
     sign = -1 if example.maximize else 1
-    matching = _match(sign * cost, *example.data()[1:])
+    matching = examples.match(sign * cost, *example.data()[1:])
     total = np.where(matching > 0, cost.astype(np.float64), 0).sum((-2, -1))
     _close(found, total, upstream[..., None, None] * matching, relative=1e-6)
 
@@ -168,7 +99,7 @@ def test_cost_of_unmatched_rows(driver: Driver, per: str) -> None:
     """A row that pays passes the gradient to its price, and none to its costs."""
     if per == "sample":
         checks.skip_slow(driver)
-    cost, rows, _ = Example("", (3, 5, 6), masked=True).data()
+    cost, rows, _ = examples.Example("", (3, 5, 6), masked=True).data()
     assert rows is not None
     cost = np.nan_to_num(cost, nan=0.0)
     price = np.array([0.5, -1.0, -4.0], np.float32)
@@ -182,32 +113,32 @@ def test_cost_of_unmatched_rows(driver: Driver, per: str) -> None:
     prices = np.broadcast_to(price if per == "row" else price[:, None], (3, 5))
     ways_out = np.concatenate([cost, np.full((3, 5, 5), INF)], axis=2)
     ways_out[:, range(5), range(6, 11)] = prices
-    matching = _match(ways_out, rows)
+    matching = examples.match(ways_out, rows)
     paid = matching[:, :, 6:].sum(2)
     assert 0 < paid.sum() < rows.sum()
-    upstream = _upstream((3,))
+    upstream = examples.upstream((3,))
     total = np.where(matching > 0, ways_out, 0).sum((1, 2))
     by_price = upstream[:, None] * paid
     expected = upstream[:, None, None] * matching[:, :, :6]
-    found = _run(driver, program, upstream, cost, price)
+    found = examples.run(driver, program, upstream, cost, price)
     _close(found, total, expected, by_price if per == "row" else by_price.sum(1), relative=1e-6)
 
 
 def test_cost_of_replaced_entries(driver: Driver) -> None:
     """What `nan="worst"` put there is a constant, also where it is matched."""
     checks.skip_slow(driver)
-    cost, *_ = Example("", (2, 3, 3)).data()
+    cost, *_ = examples.Example("", (2, 3, 3)).data()
     cost[0, 1] = NAN
     cost[1, 2, 0] = -INF
     repaired = cost.copy()
     repaired[0, 1] = np.nanmax(cost[0])
     repaired[1, 2, 0] = cost[1][np.isfinite(cost[1])].min()
-    matching = _match(repaired)
+    matching = examples.match(repaired)
     assert (matching * ~np.isfinite(cost)).sum() > 0
-    upstream = _upstream((2,))
+    upstream = examples.upstream((2,))
     expected = np.where(np.isfinite(cost), upstream[:, None, None] * matching, 0)
-    program = _programs(driver, nan="worst")["assignment_cost"]
-    found = _run(driver, program, upstream, cost)
+    program = examples.programs(driver, nan="worst")["assignment_cost"]
+    found = examples.run(driver, program, upstream, cost)
     _close(found, (repaired * matching).sum((1, 2)), expected, relative=1e-6)
 
 
@@ -215,8 +146,10 @@ def test_cost_is_as_large_as_it_gets(driver: Driver) -> None:
     """Where the sum overflows, the total is that of `assign`, and the gradient the matching."""
     checks.skip_slow(driver)
     cost = np.full((1, 2, 2), 3e38, np.float32)
-    upstream = _upstream((1,))
-    value, *grads = _run(driver, _programs(driver)["assignment_cost"], upstream, cost)
+    upstream = examples.upstream((1,))
+    value, *grads = examples.run(
+        driver, examples.programs(driver)["assignment_cost"], upstream, cost
+    )
     assert value == INF
     for grad in grads:
         np.testing.assert_array_equal(grad, upstream[:, None, None] * np.eye(2, dtype=np.float32))
@@ -226,19 +159,21 @@ def test_cost_is_as_large_as_it_gets(driver: Driver) -> None:
 
 
 @ALL
-def test_blackbox(driver: Driver, example: Example) -> None:
+def test_blackbox(driver: Driver, example: examples.Example) -> None:
     """The gradient is the difference to the matching at costs moved by the upstream gradient."""
     _prepare(driver, example, example.name == "masked")
     cost, options = _given(driver, example, interpolation=STEP)
     _, rows, cols = example.data()
-    upstream = _upstream(cost.shape, example.dtype)
-    found = _run(driver, lambda x: hc.assignment_matrix(x, "blackbox", **options), upstream, cost)
+    upstream = examples.upstream(cost.shape, example.dtype)
+    found = examples.run(
+        driver, lambda x: hc.assignment_matrix(x, "blackbox", **options), upstream, cost
+    )
     assert {x.dtype.name for x in found} == {example.dtype}
     sign = -1 if example.maximize else 1
     cost = sign * cost
-    matching = _match(cost, rows, cols)
+    matching = examples.match(cost, rows, cols)
     with np.errstate(invalid="ignore"):
-        other = _match(np.where(np.isnan(cost), INF, cost + STEP * upstream), rows, cols)
+        other = examples.match(np.where(np.isnan(cost), INF, cost + STEP * upstream), rows, cols)
     assert (other != matching).any()
     np.testing.assert_array_equal(found[0], matching)
     for grad in found[1:]:
@@ -258,10 +193,10 @@ def test_blackbox_solves_twice(driver: Driver, monkeypatch: pytest.MonkeyPatch) 
         return solve(*args, **options)
 
     monkeypatch.setattr(gradients, "solve", counted)
-    cost = driver.from_numpy(Example("").data()[0])
-    program = _programs(driver)["blackbox"]
+    cost = driver.from_numpy(examples.Example("").data()[0])
+    program = examples.programs(driver)["blackbox"]
     traces = 2 if driver.name == "torch-func" else 1  # of which one goes forth only
-    driver.value_and_grad(program, [cost], driver.from_numpy(_upstream(cost.shape)))
+    driver.value_and_grad(program, [cost], driver.from_numpy(examples.upstream(cost.shape)))
     assert len(calls) == 1 + traces
 
 
@@ -270,13 +205,13 @@ def test_blackbox_of_a_broken_upstream_gradient(driver: Driver) -> None:
     checks.skip_slow(driver)
     if not driver.differentiable:
         pytest.skip(f"{driver.name} has no gradients")
-    cost, *_ = Example("").data()
-    upstream = _upstream(cost.shape)
+    cost, *_ = examples.Example("").data()
+    upstream = examples.upstream(cost.shape)
     upstream[0, 1, 2], upstream[1, 0, 0] = NAN, INF
-    program = _programs(driver, interpolation=STEP)["blackbox"]
-    _, grad = _run(driver, program, upstream, cost)
+    program = examples.programs(driver, interpolation=STEP)["blackbox"]
+    _, grad = examples.run(driver, program, upstream, cost)
     assert np.isnan(grad[:2]).all()
-    expected = (_match(cost[2] + STEP * upstream[2]) - _match(cost[2])) / STEP
+    expected = (examples.match(cost[2] + STEP * upstream[2]) - examples.match(cost[2])) / STEP
     np.testing.assert_array_equal(grad[2], expected)
 
 
@@ -286,7 +221,7 @@ def _noise(cost: np.ndarray, samples: int, kind: Any, seed: int = SEED) -> np.nd
 
 @pytest.mark.parametrize("noise", KINDS)
 @ALL
-def test_perturbed(driver: Driver, example: Example, noise: str) -> None:
+def test_perturbed(driver: Driver, example: examples.Example, noise: str) -> None:
     """The mean over samples, and the covariance of scores with the slopes of the noise."""
     _prepare(driver, example, (example.name, noise) == ("masked", "gumbel"))
     cost, options = _given(driver, example, noise=noise, samples=SAMPLES)
@@ -295,12 +230,14 @@ def test_perturbed(driver: Driver, example: Example, noise: str) -> None:
     options["seed"] = driver.from_numpy(np.asarray(SEED, np.int32)) if example.masked else SEED
     heat = driver.from_numpy(np.asarray(HEAT, np.float32)) if example.forbidden else HEAT
     options["temperature"] = heat
-    upstream = _upstream(cost.shape, example.dtype)
-    found = _run(driver, lambda x: hc.assignment_matrix(x, "perturbed", **options), upstream, cost)
+    upstream = examples.upstream(cost.shape, example.dtype)
+    found = examples.run(
+        driver, lambda x: hc.assignment_matrix(x, "perturbed", **options), upstream, cost
+    )
     assert {x.dtype.name for x in found} == {example.dtype}
 
     sign, z = -1 if example.maximize else 1, _noise(cost, SAMPLES, noise)
-    matchings = np.stack([_match(sign * cost - HEAT * x, rows, cols) for x in z])
+    matchings = np.stack([examples.match(sign * cost - HEAT * x, rows, cols) for x in z])
     slopes = z if noise == "gaussian" else 1 - np.exp(-z)
     scores = (upstream * matchings).sum((-2, -1))
     scores = (scores - scores.mean(0)) / (SAMPLES - 1)
@@ -329,8 +266,8 @@ def test_perturbed_by_gaussian_noise(driver: Driver) -> None:
     cost = np.array([[0.3, 0.1], [-0.2, 0.4]], np.float32)
     weight = np.array([[1.0, 0.5], [-0.5, 2.0]], np.float32)
     options = {"temperature": HEAT, "samples": samples, "seed": SEED}
-    program = _programs(driver, **options)["perturbed"]
-    value, *grads = _run(driver, program, weight, cost)
+    program = examples.programs(driver, **options)["perturbed"]
+    value, *grads = examples.run(driver, program, weight, cost)
     p, slopes = _smooth_pair(cost.astype(np.float64))
     assert value[0, 0] == pytest.approx(p, abs=4 / np.sqrt(samples) / 2)
     stake = np.trace(weight) - np.trace(weight[::-1])  # on the diagonal rather than beside it
@@ -346,8 +283,8 @@ def test_perturbed_by_gumbel_noise(driver: Driver) -> None:
     cost = np.array([[0.3, 0.1, -0.4]], np.float32)
     weight = np.array([[1.0, 0.5, 4.0]], np.float32)
     options = {"temperature": HEAT, "samples": samples, "seed": SEED, "noise": "gumbel"}
-    program = _programs(driver, **options)["perturbed"]
-    value, *grads = _run(driver, program, weight, cost)
+    program = examples.programs(driver, **options)["perturbed"]
+    value, *grads = examples.run(driver, program, weight, cost)
     p = np.exp(-cost.astype(np.float64) / HEAT)
     p /= p.sum()
     np.testing.assert_allclose(value, p, atol=4 / np.sqrt(samples) / 2)
@@ -359,7 +296,7 @@ def test_perturbed_by_gumbel_noise(driver: Driver) -> None:
 
 def test_temperature_and_seed_of_a_step(driver: Driver) -> None:
     """Both may be arrays of a program: one program serves all steps."""
-    cost, *_ = Example("").data()
+    cost, *_ = examples.Example("").data()
     options: Any = {"samples": SAMPLES, "backend": driver.backend}
 
     def program(cost: Any, temperature: Any, seed: Any) -> Any:
@@ -372,7 +309,7 @@ def test_temperature_and_seed_of_a_step(driver: Driver) -> None:
         scalars = np.asarray(heat, np.float32), np.asarray(seed, np.int32)
         found = driver.to_numpy(traced(*(driver.from_numpy(x) for x in (cost, *scalars))))
         z = _noise(cost, SAMPLES, "gaussian", seed)
-        expected = np.mean([_match(cost - heat * x) for x in z], axis=0)
+        expected = np.mean([examples.match(cost - heat * x) for x in z], axis=0)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -381,7 +318,7 @@ def test_temperature_and_seed_of_a_step(driver: Driver) -> None:
 
 @pytest.mark.parametrize("noise", KINDS)
 @ALL
-def test_fenchel_young(driver: Driver, example: Example, noise: str) -> None:
+def test_fenchel_young(driver: Driver, example: examples.Example, noise: str) -> None:
     """Its gradient is the target less the mean matching; nothing is read outside the masks."""
     _prepare(driver, example, (example.name, noise) == ("wide_forbidden", "gaussian"))
     cost, options = _given(
@@ -390,15 +327,19 @@ def test_fenchel_young(driver: Driver, example: Example, noise: str) -> None:
     _, rows, cols = example.data()
     sign = -1 if example.maximize else 1
     with np.errstate(invalid="ignore"):
-        target = _match(np.where(np.isfinite(cost), 0.0, INF), rows, cols).astype(example.dtype)
+        target = examples.match(np.where(np.isfinite(cost), 0.0, INF), rows, cols).astype(
+            example.dtype
+        )
     soft = 0.75 * target  # a target need not be a matching
     shown = np.where(np.isnan(cost), NAN, soft)
     truth = driver.from_numpy(shown)
-    upstream = _upstream(cost.shape[:-2], example.dtype)
-    found = _run(driver, lambda x: hc.fenchel_young_loss(x, truth, **options), upstream, cost)
+    upstream = examples.upstream(cost.shape[:-2], example.dtype)
+    found = examples.run(
+        driver, lambda x: hc.fenchel_young_loss(x, truth, **options), upstream, cost
+    )
     assert {x.dtype.name for x in found} == {example.dtype}
     many = [sign * cost - HEAT * z for z in _noise(cost, SAMPLES, noise)]
-    matchings = np.stack([_match(x, rows, cols) for x in many])
+    matchings = np.stack([examples.match(x, rows, cols) for x in many])
     least = np.where(matchings > 0, np.stack(many), 0).sum((-2, -1)).mean(0)
     value = np.where(soft > 0, sign * cost, 0).sum((-2, -1), where=soft > 0) * 0.75 - least
     grad = upstream[..., None, None] * sign * (soft - matchings.mean(0))
@@ -410,7 +351,7 @@ def test_fenchel_young_of_a_forbidden_target(driver: Driver) -> None:
     checks.skip_slow(driver)
     cost = np.array([[INF, 1.0], [1.0, 1.0]], np.float32)
     target = driver.from_numpy(np.eye(2, dtype=np.float32))
-    value, *grads = _run(
+    value, *grads = examples.run(
         driver,
         lambda x: hc.fenchel_young_loss(x, target, backend=driver.backend),
         np.array(1.0, np.float32),
@@ -418,192 +359,3 @@ def test_fenchel_young_of_a_forbidden_target(driver: Driver) -> None:
     )
     assert value == INF
     assert np.isfinite(grads).all()
-
-
-# What all have in common
-
-SOLVED = ("blackbox", "perturbed")
-METHODS: Any = tuple(k for k in hc.relaxations.METHODS if k != "hnet")
-
-
-def _programs(driver: Driver, **options: Any) -> dict[str, Callable[[Any], Any]]:
-    """Return every way through a matching as a function of the cost."""
-    options["backend"] = driver.backend
-    matrix: Any = hc.assignment_matrix
-
-    def loss(x: Any) -> Any:
-        ones = hc.get_backend(driver.backend, x).namespace(x).ones_like(x)
-        return hc.fenchel_young_loss(x, ones, **options)
-
-    return {
-        "assignment_cost": lambda x: hc.assignment_cost(x, **options),
-        "fenchel_young_loss": loss,
-        **{k: partial(matrix, method=k, **options) for k in hc.relaxations.METHODS},
-    }
-
-
-def _need_known_shapes(driver: Driver, name: str) -> None:
-    """Skip a relaxation on shapes unknown to its program, which has tests of its own for them."""
-    if name in METHODS and name not in SOLVED and not driver.static_shapes:
-        pytest.skip("the tests of the relaxations look at this")
-
-
-NAMES = ("assignment_cost", "fenchel_young_loss", *METHODS)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_lost_samples(driver: Driver, name: str) -> None:
-    """Eagerly an error; elsewhere NaN, without a gradient, and the others as without them."""
-    if name != "blackbox":
-        checks.skip_long(driver)
-    _need_known_shapes(driver, name)
-    cost, *_ = Example("", (4, 3, 3)).data()
-    cost[1, 2, 1] = NAN
-    cost[3, 0] = INF
-    program = _programs(driver)[name]
-    if driver.raises:
-        for k, message in ((1, "invalid numeric entries"), (3, "is infeasible")):
-            with pytest.raises(ValueError, match=message):
-                driver.trace(program)(driver.from_numpy(cost[[0, k]]))
-        return
-    shape = cost.shape if name in METHODS else (4,)
-    value, *grads = _run(driver, program, _upstream(shape), cost)
-    assert np.isnan(value[[1, 3]]).all()
-    assert np.isfinite(value[[0, 2]]).all()
-    for grad in grads:
-        np.testing.assert_array_equal(grad[[1, 3]], 0)
-        assert np.isfinite(grad).all()
-
-
-@pytest.mark.parametrize("name", SOLVED)
-def test_infeasible_together(driver: Driver, name: str) -> None:
-    """Each row has a pair, and two rows the same one."""
-    checks.skip_long(driver)
-    cost, *_ = Example("", (2, 3, 3)).data()
-    cost[1, :2, 1:] = INF
-    program = _programs(driver)[name]
-    if driver.raises:
-        with pytest.raises(ValueError, match=r"is infeasible.*\(first at batch index 1\)"):
-            driver.trace(program)(driver.from_numpy(cost))
-        return
-    value, *grads = _run(driver, program, _upstream(cost.shape), cost)
-    assert np.isnan(value[1]).all()
-    assert np.isfinite(value[0]).all()
-    for grad in grads:
-        np.testing.assert_array_equal(grad[1], 0)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(2, 0, 3), (2, 3, 0), (0, 2, 3)], ids=str)
-def test_empty(driver: Driver, name: str, shape: tuple[int, ...]) -> None:
-    """Empty sets are fine, and in the graph."""
-    checks.skip_long(driver)
-    _need_known_shapes(driver, name)
-    cost = np.zeros(shape, np.float32)
-    value = shape if name in METHODS else shape[:1]
-    found = _run(driver, _programs(driver)[name], _upstream(value), cost)
-    for x, expected in zip(found, (value, shape)[: len(found)], strict=True):
-        np.testing.assert_array_equal(x, np.zeros(expected))
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32"])
-@pytest.mark.parametrize("name", ["assignment_cost", "fenchel_young_loss", *SOLVED])
-def test_dtypes(driver: Driver, name: str, dtype: str) -> None:
-    """Totals have the dtype of `assign`, everything else that of the cost, if it is floating."""
-    checks.need(driver, dtype)
-    checks.skip_long(driver)
-    cost = np.round(Example("").data()[0] * 8)
-    found = driver.trace(_programs(driver)[name])(driver.from_numpy(cost, dtype))
-    expected = checks.solving_dtype(driver, dtype)
-    if name != "assignment_cost" and dtype != "int32":
-        expected = dtype
-    assert driver.dtype(found) == expected
-    if name == "blackbox":
-        np.testing.assert_array_equal(driver.to_numpy(found), _match(cost))
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_masked_entries_are_zero(driver: Driver, name: str) -> None:
-    """And what they hold is not read: not by the values, and not by the gradients."""
-    checks.skip_long(driver)
-    _need_known_shapes(driver, name)
-    cost, rows, cols = Example("", (3, 5, 6), masked=True).data()
-    assert rows is not None
-    assert cols is not None
-    options = {"row_mask": driver.from_numpy(rows), "col_mask": driver.from_numpy(cols)}
-    found = _run(driver, _programs(driver, **options)[name], _upstream(cost.shape), cost)
-    valid = rows[:, :, None] & cols[:, None, :]
-    for x in found:
-        assert np.isfinite(x).all()
-        np.testing.assert_array_equal(x[~valid], 0)
-    np.testing.assert_allclose(
-        found[0].sum((1, 2)), np.minimum(rows.sum(1), cols.sum(1)), atol=2e-2
-    )
-
-
-@pytest.mark.parametrize("name", SOLVED)
-def test_info(driver: Driver, name: str) -> None:
-    checks.skip_slow(driver)
-    cost, *_ = Example("").data()
-    found = driver.trace(_programs(driver, return_info=True)[name])(driver.from_numpy(cost))
-    assert driver.to_numpy(found.matrix).shape == cost.shape
-    np.testing.assert_array_equal(driver.to_numpy(found.iterations), [0, 0, 0])
-    np.testing.assert_array_equal(driver.to_numpy(found.residual), [0, 0, 0])
-
-
-def test_by_a_network(driver: Driver) -> None:
-    """What `hnet.associate` says of finite costs; 0 for a forbidden pair, and the sums measured."""
-    checks.skip_long(driver)
-    params = hc.hnet.init_params(width=4, layers=2, seed=1)
-    cost = np.abs(Example("", (2, 3, 4)).data()[0])
-    run = driver.trace(_programs(driver, return_info=True, params=params)["hnet"])
-    found = run(driver.from_numpy(cost))
-    expected = hc.hnet.associate(cost, params)
-    matrix = driver.to_numpy(found.matrix)
-    np.testing.assert_allclose(matrix, expected, rtol=1e-5, atol=1e-6)
-    sums = expected.sum(2), expected.sum(1)
-    off = np.maximum(np.abs(sums[0] - 1).max(1), (sums[1] - 1).max(1))
-    np.testing.assert_allclose(driver.to_numpy(found.residual), off, atol=1e-5)
-    cost[0, 1, 2] = INF
-    forbidden = driver.to_numpy(run(driver.from_numpy(cost)).matrix)
-    assert forbidden[0, 1, 2] == 0
-    assert np.isfinite(forbidden).all()
-    np.testing.assert_allclose(forbidden[1], matrix[1], atol=1e-6)
-
-
-ERRORS: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"method": "hungarian"}, "method is 'hungarian'; expected one of 'blackbox', 'perturbed'"),
-    ({"method": "blackbox", "temperature": 1.0},
-     "temperature came, and method='blackbox' has no such option; it has interpolation=10.0"),
-    ({"method": "perturbed", "temperature": 0.0}, "temperature is 0.0; expected a finite number"),
-    ({"method": "perturbed", "samples": 1}, "samples is 1; expected an integer of at least 2"),
-    ({"method": "perturbed", "noise": "white"}, "noise is 'white'; expected one of 'gaussian'"),
-    ({"method": "perturbed", "seed": -1}, "seed is -1; expected an integer from 0 to 2"),
-    ({"method": "perturbed", "seed": np.float32(0)}, r"seed is an array of shape \(\) and dtype"),
-    ({"method": "blackbox", "interpolation": np.ones(2, np.float32)},
-     r"interpolation is an array of shape \(2,\)"),
-    ({"method": "blackbox", "row_mask": np.ones((3, 2), bool)}, r"row_mask has shape \(3, 2\)"),
-    ({"method": "blackbox", "nan": "skip"}, "nan is 'skip'; expected one of"),
-    ({"method": "hnet"}, "params is NoneType; method='hnet' expects the parameters of a network"),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("options", "message"), ERRORS, ids=[e[1][:24] for e in ERRORS])
-def test_errors(driver: Driver, options: dict[str, Any], message: str) -> None:
-    checks.skip_slow(driver)
-    options = {
-        key: driver.from_numpy(np.asarray(x)) if isinstance(x, (np.ndarray, np.generic)) else x
-        for key, x in options.items()
-    }
-    cost = driver.from_numpy(Example("").data()[0])
-    with pytest.raises(ValueError, match=message):
-        hc.assignment_matrix(cost, **options, backend=driver.backend)
-
-
-def test_errors_of_the_loss(driver: Driver) -> None:
-    checks.skip_slow(driver)
-    cost = driver.from_numpy(Example("").data()[0])
-    with pytest.raises(ValueError, match=r"target has shape \(4, 4\) and cost \(3, 4, 4\)"):
-        hc.fenchel_young_loss(cost, cost[0, ...], backend=driver.backend)
-    with pytest.raises(ValueError, match="samples is 0; expected an integer of at least 1"):
-        hc.fenchel_young_loss(cost, cost, samples=0, backend=driver.backend)
