@@ -64,12 +64,15 @@ def test_differentiable_matching(tmp_path: Path) -> None:
 
 def test_directions(tmp_path: Path) -> None:
     found, table, pixels = _run("directions", tmp_path, "torch", "jax", "optax", "matplotlib")
-    for by_framework in found["degrees"].values():
-        in_torch, in_jax = by_framework["PyTorch"], by_framework["JAX"]
-        assert len(in_torch[0]) == 10
-        assert 0 < in_torch[0][-1] < 90  # of directions at random, the better matching: 68
-        # The same weights, batches and losses: they part by rounding only.
-        np.testing.assert_allclose(in_torch, in_jax, rtol=1e-2)
+    for name, by_framework in found["degrees"].items():
+        (in_torch,), (in_jax,) = by_framework["PyTorch"], by_framework["JAX"]
+        assert len(in_torch) == len(in_jax) == 10
+        assert 0 < in_torch[-1] < in_torch[0]
+        assert 0 < in_jax[-1] < in_jax[0]
+        # The same weights, batches and losses: they part by rounding only. A network that is
+        # nearly as sharp as a matching makes a difference of it after a few steps.
+        same = 1 if name == "frozen Hnet" else 10
+        np.testing.assert_allclose(in_torch[:same], in_jax[:same], rtol=1e-3)
     assert len(table.splitlines()) == 2 + len(found["degrees"])
     assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
 
