@@ -19,7 +19,7 @@ def init_params(*, width: int = 16, layers: int = 10, seed: int = 0) -> dict[str
         seed: The same seed gives the same parameters.
 
     Returns:
-        The parameters, whose names and shapes say all about the architecture:
+        The parameters. Their names and shapes say all about the architecture. They are
         ``input.weight`` `(6, width)`, ``input.bias`` `(width,)`, ``gate.weight``
         `(6 + 5 width, width)`, ``gate.bias`` `(width,)`, ``gate.out`` `(width,)` and
         ``gate.offset`` `()` of the perceptron; ``layers.momentum`` `(layers, 2)`; and the numbers
