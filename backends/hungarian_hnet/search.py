@@ -76,7 +76,7 @@ def run(given: argparse.Namespace) -> None:
         (*(name.replace("_", " ") for name in SEARCHED), "epochs", "weighted F", "exact"),
         [
             (
-                *(f"{result.config[name]:.3g}" for name in SEARCHED),
+                *(f"{result.config[name]:.4g}" for name in SEARCHED),
                 str(result.metrics["epoch"]),
                 f"{result.metrics[SCORE]:.5f}",
                 f"{result.metrics['accuracy']:.5f}",
