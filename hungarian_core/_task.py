@@ -75,7 +75,7 @@ def task(
     cost = -cost if maximize else cost
     sound, status = _sound(backend.stop_gradient(cost), rows, cols, nan, empty, xp)
     if not backend.is_traced(status) and backend.on_host(status):
-        _checks.solved(backend.stop_gradient(status), nan, backend, xp)
+        _checks.solved(status, nan, backend, xp)
     lost = status != 0
     sound = xp.where(lost[..., None, None], 0, sound)
     # What the policy put in the place of an entry is a constant.
@@ -99,15 +99,14 @@ def _sound(
     cost, invalid = judge(cost, rows, cols, None, nan, empty, xp)
     # As in the solvers, NaN is read by nobody: it is replaced before any arithmetic.
     cost = xp.where(unsound(cost, xp), _INF, cost)
-    real = xp.ones_like(cost, dtype=xp.bool)
-    real, open_ = among_valid(real, rows, cols), among_valid(cost < _INF, rows, cols)
     lost = invalid
     if not empty:
-        needy_rows = xp.any(real, axis=-1) & ~xp.any(open_, axis=-1)
-        needy_cols = xp.any(real, axis=-2) & ~xp.any(open_, axis=-2)
-        index = xp.float32
-        n = xp.sum(xp.astype(xp.any(real, axis=-1), index), axis=-1)
-        m = xp.sum(xp.astype(xp.any(real, axis=-2), index), axis=-1)
+        real = among_valid(xp.ones_like(cost, dtype=xp.bool), rows, cols)
+        open_ = among_valid(cost < _INF, rows, cols)
+        real_rows, real_cols = (xp.any(real, axis=axis) for axis in (-1, -2))
+        needy_rows = real_rows & ~xp.any(open_, axis=-1)
+        needy_cols = real_cols & ~xp.any(open_, axis=-2)
+        n, m = (xp.sum(xp.astype(x, xp.float32), axis=-1) for x in (real_rows, real_cols))
         lost = lost | ((n <= m) & xp.any(needy_rows, axis=-1))
         lost = lost | ((m <= n) & xp.any(needy_cols, axis=-1))
     status = xp.where(lost, INFEASIBLE, xp.zeros_like(lost, dtype=xp.uint8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,6 @@ import numpy as np
 
 from hungarian_core import Backend, Problem, Solution, host_solver
 from hungarian_jax import _native
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _compiled(function: Any, backend: Backend, options: Any, arrays: Any) -> Any:
-    return function(backend, *arrays, *options)
 
 
 class JaxBackend(Backend):
@@ -60,8 +54,7 @@ class JaxBackend(Backend):
     ) -> tuple[jax.Array, ...]:
         if any(self.is_traced(x) for x in arrays):
             return function(self, *arrays, *options)
-        # A bare loop would be compiled at every call.
-        return _compiled(function, self, options, arrays)
+        return _native.compiled_run(function, self, options, arrays)
 
     def host_call(
         self, function: Callable[..., Any], *arrays: jax.Array, like: Any

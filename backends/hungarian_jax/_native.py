@@ -77,6 +77,12 @@ def compiled_core(*fields: Any) -> Solution:
     return solve(Problem(*problem), solver="core", backend=backend, ask=False)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def compiled_run(function: Any, backend: Any, options: Any, arrays: Any) -> Any:
+    """Run a function with loops eagerly; compiled once per shape, for the same reason."""
+    return function(backend, *arrays, *options)
+
+
 def call(problem: Problem) -> Solution:
     """Return the solution as a node of the program; batch axes that `vmap` adds are merged."""
     cost = problem.cost

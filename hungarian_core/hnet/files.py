@@ -72,7 +72,8 @@ def load(
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})
-            params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # A file has keys and cannot be iterated over.
+            params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (above)
     except SafetensorError as error:
         raise ValueError(_checks.unreadable(path, error)) from error
     _checks.file_format(path, metadata.pop("format", None), _FORMAT)
