@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from hungarian_core import boxes, costs, gradients, hnet, masks, relaxations
 from hungarian_core._backend import Backend, Problem, Solution
+from hungarian_core._conversion import host_array
 from hungarian_core._hosts import host_solver
 from hungarian_core._registry import backends, bind, get_backend
 from hungarian_core._solve import solve
@@ -56,6 +57,7 @@ __all__ = [
     "get_backend",
     "gradients",
     "hnet",
+    "host_array",
     "host_solver",
     "linear_sum_assignment",
     "loss",

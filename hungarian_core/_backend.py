@@ -73,9 +73,12 @@ class Backend:
     def asarray(self, x: Any, like: Array | None = None) -> Array:
         """Turn `x` into an array of this framework, on the device of `like` if given.
 
-        An array that is already one of this framework is returned as it is.
+        An array that is already one of this framework is returned as it is; where `like` lies on
+        another device, it is an error. `host_array` says what becomes of numbers and lists.
         """
-        return np.asarray(x)
+        from hungarian_core._conversion import host_array  # which imports this module
+
+        return host_array(x, like, self)
 
     def is_traced(self, x: Array) -> bool:
         """Say whether `x` is a symbol in a program being traced, without a value."""

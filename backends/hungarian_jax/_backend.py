@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hungarian_core import Backend, Problem, Solution, host_solver
+from hungarian_core import Backend, Problem, Solution, host_array, host_solver
 from hungarian_jax import _native
 
 
@@ -27,7 +27,14 @@ class JaxBackend(Backend):
         self.axis_name = axis_name
 
     def asarray(self, x: Any, like: jax.Array | None = None) -> jax.Array:
-        return x if isinstance(x, jax.Array) else jnp.asarray(x)
+        if isinstance(x, jax.Array):
+            return x
+        if isinstance(x, (list, tuple)) and any(
+            isinstance(y, jax.Array) for y in jax.tree.leaves(x)
+        ):
+            return jnp.asarray(x)
+        default = np.float64 if jax.config.jax_enable_x64 else np.float32
+        return jnp.asarray(np.require(host_array(x, like, self, default), requirements="C"))
 
     def is_traced(self, x: jax.Array) -> bool:
         return isinstance(x, jax.core.Tracer)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from hungarian_core import Backend
+from hungarian_core import Backend, host_array
 from hungarian_tensorflow import _namespace
 
 
@@ -30,9 +30,11 @@ class TensorFlowBackend(Backend):
         return tuple(dynamic[k] if s is None else s for k, s in enumerate(x.shape))
 
     def asarray(self, x: Any, like: tf.Tensor | None = None) -> tf.Tensor:
-        if hasattr(x, "__array__") and not tf.is_tensor(x):
-            x = np.asarray(x)
-        return tf.convert_to_tensor(x)
+        if tf.is_tensor(x) or isinstance(x, tf.Variable):
+            return tf.convert_to_tensor(x)
+        if isinstance(x, (list, tuple)) and any(map(tf.is_tensor, tf.nest.flatten(x))):
+            return tf.convert_to_tensor(x)
+        return tf.convert_to_tensor(host_array(x, like, self, np.float32))
 
     def is_traced(self, x: tf.Tensor) -> bool:
         return not tf.executing_eagerly()

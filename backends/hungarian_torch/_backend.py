@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from hungarian_core import Backend, Problem, Solution
+from hungarian_core import Backend, Problem, Solution, host_array
 from hungarian_torch import _namespace
 from hungarian_torch._gradient import WithGradient
 from hungarian_torch._native import solve_in_place
@@ -16,6 +16,11 @@ from hungarian_torch._operator import run_opaquely, solve_opaquely
 
 _is_compiling = torch.compiler.is_compiling
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+
+
+def _holds(x: Any, kind: type) -> bool:
+    """Say whether there is one of a kind in a list, however deep."""
+    return isinstance(x, kind) or (isinstance(x, (list, tuple)) and any(_holds(y, kind) for y in x))
 
 
 class TorchBackend(Backend):
@@ -29,9 +34,14 @@ class TorchBackend(Backend):
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
         if isinstance(x, Tensor):
             return x
-        if not isinstance(x, (list, tuple, int, float)):
-            x = np.require(x, requirements="W")  # PyTorch shares memory, and must not share JAX's
-        return torch.as_tensor(x, device=None if like is None else like.device)
+        device = None if like is None else like.device
+        if _is_compiling() or (isinstance(x, (list, tuple)) and _holds(x, Tensor)):
+            wide = like is not None and like.dtype == torch.float64 and _holds(x, float)
+            return torch.as_tensor(x, dtype=torch.float64 if wide else None, device=device)
+        default = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+        # PyTorch shares memory, and must not share JAX's, which is not to be written to.
+        array = np.require(host_array(x, like, self, default), requirements=["C", "W"])
+        return torch.as_tensor(array, device=device)
 
     def is_traced(self, x: Tensor) -> bool:
         # Inside torch.func a tensor is a wrapper whose values cannot be read.
