@@ -10,6 +10,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
+from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.images import (
     costs,
     extra,
@@ -135,7 +136,7 @@ class AlignedDetrLoss:
         tile_bytes: int | None = None,
         backend: str | Backend | None = None,
     ) -> None:
-        _checks.detection_options(num_classes, "softmax", "nll", class_weights, 0, repeat, groups)
+        checks.detection_options(num_classes, "softmax", "nll", class_weights, 0, repeat, groups)
         _checks.one_of("form", form, _checks.FORMS)
         _checks.one_of("reduction", reduction, ("mean", "sum", "none"))
         if normalize is not None:

@@ -11,6 +11,7 @@ from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost
+from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.classification import ClassLoss
 from hungarian_core.losses.images import (
     costs,
@@ -157,10 +158,10 @@ class DetrLoss:
         tile_bytes: int | None = None,
         backend: str | Backend | None = None,
     ) -> None:
-        _checks.one_of("class_loss", class_loss, _checks.CLASS_LOSSES)
+        _checks.one_of("class_loss", class_loss, checks.CLASS_LOSSES)
         softmax = class_loss == "softmax"
         class_cost_form = class_cost_form or ("softmax" if softmax else "focal")
-        _checks.detection_options(
+        checks.detection_options(
             num_classes, class_loss, class_cost_form, class_weights, label_smoothing, repeat, groups
         )
         _checks.one_of("form", form, _checks.FORMS)

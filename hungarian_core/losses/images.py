@@ -10,6 +10,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment
+from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.passes import Recipe, matching_terms
 from hungarian_core.losses.scenes import Scenes, scenes
 from hungarian_core.losses.set_loss import Evaluated
@@ -34,15 +35,15 @@ def inputs(
     shape = backend.shape(logits)
     softmax = recipe.class_loss == "softmax"
     if boxes is None and recipe.by_overlap:
-        _checks.no_boxes(recipe.class_loss)
+        checks.no_boxes(recipe.class_loss)
     of_boxes = None if boxes is None else backend.shape(boxes)
-    _checks.detections(shape, of_boxes, recipe.logits, softmax, groups)
+    checks.detections(shape, of_boxes, recipe.logits, softmax, groups)
     _checks.real("logits", logits, xp)
     if boxes is not None:
         _checks.real("boxes", boxes, xp)
     _checks.integral("labels", given.labels, xp)
     shapes = {k: backend.shape(x) for k, x in given._asdict().items() if x is not None}
-    _checks.targets(shapes, shape[-3], boxes is not None)
+    checks.targets(shapes, shape[-3], boxes is not None)
     for name in ("mask", "ignore"):
         x = getattr(given, name)
         if x is not None:
@@ -58,7 +59,7 @@ def extra(cost: Array, found: Scenes, backend: Backend, xp: Namespace) -> Array:
     size, queries, _ = backend.shape(found.logits)
     shape = (layers, images, groups, found.objects, queries)
     came = backend.shape(cost)
-    _checks.extra_cost(came, shape)
+    checks.extra_cost(came, shape)
     if len(came) < 5:
         cost = cost[..., None, :, :]
     cost = xp.broadcast_to(xp.astype(cost, found.logits.dtype, copy=False), shape)
@@ -70,7 +71,7 @@ def of_images(weights: Array, found: Scenes, backend: Backend, xp: Namespace) ->
     """Return the weights `(B,)` of images as `[N, 1]`."""
     weights = backend.asarray(weights, like=found.logits)
     _, images, _ = found.lead
-    _checks.image_weights(backend.shape(weights), images)
+    checks.image_weights(backend.shape(weights), images)
     weights = xp.astype(weights, found.logits.dtype, copy=False)[None, :, None]
     size = backend.shape(found.logits)[0]
     return xp.reshape(xp.broadcast_to(weights, found.lead), (size, 1))

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._solve import solving_dtype
 from hungarian_core.costs.classes import as_index
+from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.targets import Targets, blank
 
 # A temporary of this size stays in a processor's cache. In a program whose compiler fuses, each
@@ -128,7 +128,7 @@ def _labels(
         outside = outside & ~targets.ignore
     lost: Array | None = outside
     if not backend.is_traced(outside) and backend.on_host(outside):
-        _checks.labels(outside, labels, num_classes, backend, xp)
+        checks.labels(outside, labels, num_classes, backend, xp)
         lost = None
     fits = (labels >= 0) & (labels < num_classes)
     return xp.where(mask & fits, labels, 0), classless, lost

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from hungarian_core import _checks
 from hungarian_core import masks as measures
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.scenes import Scenes
 from hungarian_core.losses.targets import Targets, blank
 
@@ -157,14 +158,14 @@ def segmentation(
     """
     if masks is None and loss is None:
         return None
-    _checks.mask_arguments(loss, masks, targets.masks, found.lead[2])
+    checks.mask_arguments(loss, masks, targets.masks, found.lead[2])
     masks = backend.asarray(masks, like=found.logits)
     xp = backend.namespace(found.logits)
     layers, images, _ = found.lead
     _, queries, _ = backend.shape(found.logits)
     shape = backend.shape(masks)
     truth = xp.where(targets.mask[..., None, None], targets.masks, xp.zeros_like(targets.masks))
-    _checks.mask_shapes(shape, backend.shape(truth), (layers, images, queries), points is None)
+    checks.mask_shapes(shape, backend.shape(truth), (layers, images, queries), points is None)
     dtype = found.logits.dtype
     last = len(shape) == 4
     masks = xp.astype(masks[None, ...] if last else masks, dtype, copy=False)

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index
+from hungarian_core.losses import _checks as checks
 
 _OPTIONAL = ("boxes", "weights", "ignore", "masks")
 
@@ -62,7 +62,7 @@ def pad_targets(
     Raises:
         ValueError: Images have different keys, arrays do not fit, or `size` is too small.
     """
-    _checks.target_list(targets)
+    checks.target_list(targets)
     label = "labels" if "labels" in targets[0] else "class_labels"
     if backend is None and like is not None:
         backend = get_backend(None, like=like)
@@ -73,7 +73,7 @@ def pad_targets(
         for name in names
     }
     shapes = {name: [backend.shape(x) for x in parts] for name, parts in given.items()}
-    size = _checks.target_shapes(shapes, label, size)
+    size = checks.target_shapes(shapes, label, size)
     counts = [shape[0] for shape in shapes[label]]
 
     first = given[label][0]
