@@ -6,29 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._minimise import INVALID
+from hungarian_core._minimise import INVALID, unsound
+from hungarian_core._options import array as array
+from hungarian_core._options import meant, number, sequence, takes, whole
+from hungarian_core._options import one_of as one_of
+from hungarian_core._options import options as options
+from hungarian_core._options import plain as plain
+from hungarian_core._options import solver as solver
 
-SOLVERS = ("auto", "native", "scipy", "core")
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
 FORMATS = ("cxcywh", "xyxy", "xywh")
 FORMS = ("safe", "parity")
 
 
-def one_of(name: str, value: Any, allowed: tuple[str, ...], otherwise: str = "") -> None:
-    """Check that an option has one of its values; `otherwise` says what else it may be."""
-    if not isinstance(value, str) or value not in allowed:
-        choices = ", ".join(repr(a) for a in allowed)
-        raise ValueError(
-            f"{name} is {value!r}; expected one of {choices}{otherwise and ' '}{otherwise}"
-        )
-
-
 def real(name: str, x: Array, xp: Namespace) -> None:
     """Check that an array holds real numbers or booleans."""
     if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        hint = ": pass abs(...) or the real part" if xp.isdtype(x.dtype, "complex floating") else ""
         raise ValueError(
-            f"{name} has dtype {x.dtype}; expected a real floating, integer or bool dtype"
+            f"{name} has dtype {x.dtype}; expected a real floating, integer or bool dtype{hint}"
         )
 
 
@@ -55,10 +52,14 @@ def cost_shape(shape: tuple[Any, ...]) -> None:
 def mask(name: str, x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
     """Check that a mask is boolean and has the expected shape."""
     if not xp.isdtype(x.dtype, "bool"):
-        raise ValueError(f"{name} has dtype {x.dtype}; expected bool, True = valid")
+        raise ValueError(
+            f"{name} has dtype {x.dtype}; expected bool, True = valid: pass the result of a "
+            "comparison, such as mask != 0"
+        )
     came = backend.shape(x)
     if len(came) != len(shape) or not all(same(a, b) for a, b in zip(came, shape, strict=True)):
-        raise ValueError(f"{name} has shape {came}; expected {shape}")
+        hint = "; masks are not broadcast" if broadcastable(came, shape) else ""
+        raise ValueError(f"{name} has shape {came}; expected {shape}, one entry each{hint}")
 
 
 def price_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
@@ -75,6 +76,15 @@ def price_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     )
 
 
+def fits(name: str, lost: Array, dtype: Any, xp: Namespace) -> None:
+    """Raise if numbers became infinite in the dtype of what they go with; concrete arrays only."""
+    if bool(xp.any(lost)):
+        raise ValueError(
+            f"{name} holds finite numbers that do not fit into {dtype}, the dtype of cost; pass "
+            "costs in float64, or smaller numbers, or inf"
+        )
+
+
 def sets(
     true: tuple[Any, ...],
     pred: tuple[Any, ...],
@@ -84,11 +94,14 @@ def sets(
     """Check the shapes of two sets against each other; the sets and their axes have names."""
     for name, came in zip(names, (true, pred), strict=True):
         if len(came) != 3:
-            raise ValueError(f"{name} has shape {came}; expected ({', '.join(axes)})")
+            hint = f"; for one sample pass {name}[None, ...]" if len(came) == 2 else ""
+            raise ValueError(f"{name} has shape {came}; expected ({', '.join(axes)}){hint}")
     if not (same(true[0], pred[0]) and same(true[2], pred[2])):
+        swapped = same(true[0], pred[0]) and same(true[1], pred[2]) and same(true[2], pred[1])
+        hint = f"; are {axes[1]} and {axes[2]} swapped in one of them?" if swapped else ""
         raise ValueError(
             f"{names[0]} has shape {true} and {names[1]} {pred}; expected equal {axes[0]} and "
-            f"{axes[2]} (only {axes[1]} may differ)"
+            f"{axes[2]} (only {axes[1]} may differ){hint}"
         )
 
 
@@ -132,17 +145,53 @@ def terms(given: Any, names: tuple[str, ...]) -> None:
         raise ValueError(
             f"terms is {given!r}; expected a mapping such as {{'bbox': (5.0, 'l1', 'boxes')}}"
         )
+    wanted = (
+        "expected (weight, function) or (weight, function, key), the function f(truth, prediction) "
+        f"or one of {', '.join(map(repr, names))}"
+    )
     for name, term in given.items():
-        if (
-            not isinstance(term, tuple)
-            or len(term) not in (2, 3)
-            or not isinstance(term[0], (int, float))
-            or not (callable(term[1]) or term[1] in names)
-        ):
-            raise ValueError(
-                f"terms[{name!r}] is {term!r}; expected (weight, function) or (weight, function, "
-                f"key), the function f(truth, prediction) or one of {', '.join(map(repr, names))}"
-            )
+        what = f"terms[{name!r}]"
+        if not isinstance(term, (tuple, list)) or len(term) not in (2, 3):
+            raise ValueError(f"{what} is {term!r}; {wanted}")
+        weight, function, *keys = term
+        if callable(weight) or isinstance(weight, str):
+            raise ValueError(f"{what} is {term!r}; {wanted}")
+        number(f"the weight of {what}", weight)
+        if isinstance(function, str) and function not in names:
+            raise ValueError(f"{what} is {term!r}; {wanted}{meant(function, names)}")
+        if not isinstance(function, str) and not callable(function):
+            raise ValueError(f"{what} is {term!r}; {wanted}")
+        if callable(function):
+            takes(f"the function of {what}", function, 2, "(truth, prediction)")
+        for key in keys:
+            pair = isinstance(key, (tuple, list)) and len(key) == 2
+            if not (key is None or isinstance(key, str) or pair):
+                raise ValueError(
+                    f"the key of {what} is {key!r}; expected a key, a pair of keys or None"
+                )
+
+
+def term(name: str, key: Any, side: str, given: Any) -> None:
+    """Check that truth or prediction has what a term of a weighted sum compares."""
+    if not hasattr(given, "__getitem__") or hasattr(given, "shape"):
+        raise TypeError(
+            f"terms[{name!r}] compares {key!r}, and {side} is a {type(given).__name__}; expected a "
+            f"mapping with the key {key!r}"
+        )
+    if isinstance(given, Mapping) and key not in given:
+        known = [str(k) for k in given]
+        raise ValueError(
+            f"terms[{name!r}] compares {key!r}, and {side} has the keys {known}{meant(key, known)}"
+        )
+
+
+def features_of(name: str, truth: tuple[Any, ...], prediction: tuple[Any, ...]) -> None:
+    """Check that the features that a term compares by name are as many."""
+    if min(len(truth), len(prediction)) < 2 or not same(truth[-1], prediction[-1]):
+        raise ValueError(
+            f"terms[{name!r}] compares truth of shape {truth} and prediction {prediction}; "
+            "expected (..., n, d) and (..., m, d)"
+        )
 
 
 def returned(name: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
@@ -166,7 +215,7 @@ def features(came: Any, slices: list[int]) -> None:
 def positive(name: str, *values: Any) -> None:
     """Check that an option is a positive number, or some of them."""
     for value in values:
-        if not (isinstance(value, (int, float)) and value > 0):
+        if number(name, value, "positive numbers") <= 0:
             raise ValueError(f"{name} has {value!r}; expected positive numbers")
 
 
@@ -179,10 +228,9 @@ def numbers(cost: str, came: Any, expected: int, what: str, times: bool = False)
         )
 
 
-def masks(targets: tuple[Any, ...], logits: tuple[Any, ...], axes: Any, pairwise: bool) -> None:
-    """Check the shapes of masks against each other."""
-    if not isinstance(axes, int) or axes < 1:
-        raise ValueError(f"axes is {axes!r}; expected how many axes a mask has, such as 1 or 2")
+def masks(targets: tuple[Any, ...], logits: tuple[Any, ...], axes: Any, pairwise: bool) -> int:
+    """Check the shapes of masks against each other; return how many axes one has."""
+    axes = whole("axes", axes, 1, "how many axes a mask has, such as 1 or 2")
     kept = axes + pairwise
     if (
         min(len(targets), len(logits)) < kept
@@ -196,6 +244,7 @@ def masks(targets: tuple[Any, ...], logits: tuple[Any, ...], axes: Any, pairwise
             f"(..., {columns}) with masks of one size and axes before them that broadcast; "
             f"axes={axes} says that the last {axes} are a mask"
         )
+    return axes
 
 
 def sampled(masks: tuple[Any, ...], points: tuple[Any, ...]) -> None:
@@ -212,18 +261,19 @@ def sampled(masks: tuple[Any, ...], points: tuple[Any, ...]) -> None:
         )
 
 
-def chosen(count: Any, ratio: Any, candidates: tuple[Any, ...]) -> None:
-    """Check how many of the candidates are to be chosen."""
+def chosen(count: Any, ratio: Any, candidates: tuple[Any, ...]) -> tuple[int, float]:
+    """Check how many of the candidates are to be chosen; return that and the ratio."""
     if len(candidates) < 2:
         raise ValueError(f"candidates has shape {candidates}; expected (..., K, R, 2)")
-    if not isinstance(count, int) or count < 0:
-        raise ValueError(f"count is {count!r}; expected the number of points to return")
+    count = whole("count", count, 0, "the number of points to return")
     if isinstance(candidates[-2], int) and count > candidates[-2]:
         raise ValueError(
             f"count is {count} and there are {candidates[-2]} candidates; draw at least as many"
         )
-    if not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
+    share = number("importance_ratio", ratio, "a number from 0 to 1")
+    if not 0 <= share <= 1:
         raise ValueError(f"importance_ratio is {ratio!r}; expected a number from 0 to 1")
+    return count, share
 
 
 def broadcastable(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
@@ -234,20 +284,21 @@ def broadcastable(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 
 def slices(sizes: Any, chosen: Any, losses: Any, weights: Any) -> None:
     """Check the arguments of HungarianLoss against each other."""
-    if not isinstance(sizes, (list, tuple)) or not sizes:
+    if not sequence(sizes) or not len(sizes):
         raise ValueError(
             f"slices is {sizes!r}; expected a list of sizes such as [4, 10] "
             "(4 box coordinates, 10 class scores)"
         )
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError(f"slices is {sizes!r}; expected positive integers")
-    if not isinstance(chosen, int) or not 0 <= chosen < len(sizes):
-        raise ValueError(
-            f"slice_index_to_compute_assignment is {chosen!r}; expected an index into "
-            f"slices, 0 to {len(sizes) - 1}"
-        )
+    for size in sizes:
+        try:
+            whole("slices", size, 1, "positive integers")
+        except ValueError:
+            raise ValueError(f"slices is {sizes!r}; expected positive integers") from None
+    what = f"an index into slices, 0 to {len(sizes) - 1}"
+    if whole("slice_index_to_compute_assignment", chosen, 0, what) >= len(sizes):
+        raise ValueError(f"slice_index_to_compute_assignment is {chosen!r}; expected {what}")
     for name, given in (("slice_losses_fn", losses), ("slice_weights", weights)):
-        if given is not None and (not isinstance(given, (list, tuple)) or len(given) != len(sizes)):
+        if given is not None and (not sequence(given) or len(given) != len(sizes)):
             raise ValueError(f"{name} is {given!r}; expected a list, one entry for each of {sizes}")
     for k, function in enumerate(losses or ()):
         if not callable(function):
@@ -256,12 +307,34 @@ def slices(sizes: Any, chosen: Any, losses: Any, weights: Any) -> None:
             )
 
 
-def solved(status: Array, nan: str, backend: Backend, xp: Namespace) -> None:
-    """Raise if a problem has NaN or -inf costs, or no finite matching; for concrete arrays only."""
+def solved(
+    status: Array,
+    nan: str,
+    backend: Backend,
+    xp: Namespace,
+    *,
+    price: Array | None = None,
+    rows: Array | None = None,
+    maximize: bool = False,
+) -> None:
+    """Raise if a problem has NaN or -inf costs, or no finite matching; for concrete arrays only.
+
+    `price[..., n]` and the mask of rows, where there are such, tell whether the price is at fault.
+    """
     if not bool(xp.any(status != 0)):
         return
     invalid = status == INVALID
     if bool(xp.any(invalid)):
+        if price is not None:
+            unpriced = unsound(-price if maximize else price, xp)
+            unpriced = xp.any(unpriced if rows is None else unpriced & rows, axis=-1)
+            if bool(xp.any(unpriced)):
+                raise ValueError(
+                    f"matrix contains invalid numeric entries: unmatched_cost is NaN or "
+                    f"{'+' if maximize else '-'}inf{place(unpriced, backend, xp)}; expected a "
+                    f"price for each valid row, {'-' if maximize else '+'}inf for one that must be "
+                    "matched; nan= is about costs only"
+                )
         remedy = (
             'pass nan="worst" to replace such entries'
             if nan == "forbid"
@@ -272,10 +345,14 @@ def solved(status: Array, nan: str, backend: Backend, xp: Namespace) -> None:
             f"{place(invalid, backend, xp)}; look for a diverged model or an overflow in "
             f"half precision, or {remedy}"
         )
+    way_out = (
+        "or pass a finite unmatched_cost= so that rows may stay unmatched"
+        if price is None
+        else "or make unmatched_cost finite, so that rows may stay unmatched"
+    )
     raise ValueError(
         f"cost matrix is infeasible: no complete matching avoids the +inf entries"
-        f"{place(status != 0, backend, xp)}; open some edges, or pass a finite unmatched_cost= "
-        "so that rows may stay unmatched"
+        f"{place(status != 0, backend, xp)}; open some edges, {way_out}"
     )
 
 

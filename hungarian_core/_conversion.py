@@ -6,6 +6,9 @@ whatever its default dtype: a Python float has 53 bits, and keeps those that its
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,8 @@ def host_array(
 
     Python numbers adapt: floats are rounded once, to the dtype that `like` is computed in, or,
     where it is not floating, to `default`. Both are float32 at least, so neither a default dtype
-    nor a partner of half precision makes a number infinite. An array keeps its dtype.
+    nor a partner of half precision makes a number infinite. An array keeps its dtype, but for long
+    double, which becomes float64. Arrays of objects that are numbers count as lists of them.
 
     Args:
         x: What the user passed.
@@ -33,33 +37,104 @@ def host_array(
         ValueError: A list is ragged, an array has masked entries or is sparse, or a number is too
             large for its partner.
     """
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise ValueError(
-            f"a masked array came, with {int(np.ma.count_masked(x))} masked entries, of which "
-            "nobody would know; pass x.filled(value), and the mask as an argument of its own"
-        )
-    if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise ValueError(
-            f"a sparse {type(x).__name__} came; expected a dense array: pass x.toarray(), with "
-            "+inf, not 0, where a pair is forbidden"
-        )
+    if (said := no_array(x)) is not None:
+        raise TypeError(said)
+    _dense(x)
     adapts = isinstance(x, (bool, int, float, list, tuple)) and not isinstance(x, np.generic)
     try:
         array = np.asarray(x)
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
-        raise ValueError(
-            "a list whose parts differ in length came; expected one shape: pad the parts, and say "
-            "with a mask which entries are valid"
-        ) from error
+        raise ValueError(_RAGGED) from error
+    if array.dtype.kind == "O":
+        array, adapts = _of_objects(array), True
     # What ml_dtypes has, bfloat16 among them, is of kind V, as records are.
     if array.dtype.kind not in "biufcV" or array.dtype.type is np.void:
         # SciPy's words, as far as they go.
         raise TypeError(f"expected numerical entries, got {array.dtype}: pass an array of numbers")
-    if adapts and array.dtype.kind == "f":
-        array = _rounded(array, _kind(like, backend, default))
+    if array.dtype.kind == "f":
+        if adapts:
+            array = _rounded(array, _kind(like, backend, default))
+        elif array.dtype.itemsize > 8:  # long double, which NumPy alone has
+            array = array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def no_array(x: Any) -> str | None:
+    """Say what is wrong with something that stands for no array at all, or return None."""
+    if hasattr(x, "__array__") or isinstance(x, (bool, int, float, complex, list, tuple)):
+        return None
+    wanted = "expected an array, a number or a list of numbers"
+    if x is None:
+        return f"None came; {wanted}"
+    if isinstance(x, Mapping):
+        keys = ", ".join(repr(key) for key in list(x)[:4]) or "none"
+        return f"a {type(x).__name__} came, with keys ({keys}); {wanted}: pass one of its values"
+    if isinstance(x, ModuleType):
+        return f"the module {x.__name__!r} came; {wanted}"
+    if isinstance(x, (str, bytes)):
+        return f"the text {x!r} came; {wanted}"
+    if isinstance(x, type) or (callable(x) and not hasattr(x, "shape")):
+        name = getattr(x, "__qualname__", None) or type(x).__name__
+        return f"{name}, which can be called, came; {wanted}: pass what it returns"
+    if isinstance(x, (set, frozenset)) or hasattr(x, "__next__"):
+        return f"a {type(x).__name__} came; {wanted}: pass list(...) of it, in the order meant"
+    return None
+
+
+def foreign(x: Any) -> str | None:
+    """Say how to convert an array of a type that no backend knows, where that is known."""
+    if _is_sparse(x):
+        return "it is sparse: pass x.toarray(), with +inf, not 0, where a pair is forbidden"
+    if hasattr(x, "to_numpy"):
+        return "pass x.to_numpy()"
+    return None
+
+
+_RAGGED = (
+    "a list whose parts differ in length came; expected one shape: pad the parts, and say "
+    "with a mask which entries are valid"
+)
+
+
+def _is_sparse(x: Any) -> bool:
+    return hasattr(x, "toarray") and hasattr(x, "nnz")
+
+
+def _dense(x: Any) -> None:
+    """Refuse arrays that would lose what they say of their entries, also inside of lists."""
+    if isinstance(x, np.ma.MaskedArray):
+        if np.ma.is_masked(x):
+            raise ValueError(
+                f"a masked array came, with {int(np.ma.count_masked(x))} masked entries, of which "
+                "nobody would know; pass x.filled(value), and the mask as an argument of its own"
+            )
+    elif isinstance(x, (list, tuple)):
+        for y in x:
+            if not isinstance(y, (float, int)):
+                _dense(y)
+    elif _is_sparse(x):
+        raise ValueError(
+            f"a sparse {type(x).__name__} came; expected a dense array: pass x.toarray(), with "
+            "+inf, not 0, where a pair is forbidden"
+        )
+
+
+def _of_objects(array: np.ndarray) -> np.ndarray:
+    """Return an array of objects, which have to be numbers, as one of numbers."""
+    for x in array.flat:
+        if isinstance(x, (list, tuple, np.ndarray)):
+            raise ValueError(_RAGGED)
+        # Decimal is a Number, and not Real.
+        if not isinstance(x, (numbers.Number, np.bool_)):
+            raise TypeError(
+                f"expected numerical entries, got object, with {x!r} of type {type(x).__name__}: "
+                "pass an array of numbers"
+            )
+    plain = np.asarray(array.tolist())
+    # Fractions, decimals, and integers of more than 64 bits.
+    return plain if plain.dtype.kind != "O" else array.astype(np.float64)
 
 
 def _kind(like: Array | None, backend: Backend, default: Any) -> Any:

@@ -14,9 +14,8 @@ import numpy as np
 
 from hungarian_core import _scipy
 from hungarian_core._backend import Problem, Solution
+from hungarian_core._options import host_solvers, solver
 from hungarian_core._tracing import untraced
-
-GROUP = "hungarian_core.solvers"
 
 HostSolver = Callable[..., Solution]
 
@@ -27,7 +26,8 @@ def host_solver(name: str = "auto") -> HostSolver | None:
     """Return the host solver that a solver's name stands for.
 
     Args:
-        name: ``"auto"`` stands for the first that there is of ``"native"`` and ``"scipy"``.
+        name: ``"auto"`` stands for the first that there is of ``"native"`` and ``"scipy"``. A name
+            that is not ours is that of an entry point.
 
     Returns:
         The solver, or None where it is the core's algorithm, which runs in every framework.
@@ -50,6 +50,7 @@ def _find(name: str) -> None:
     elif name == "scipy":
         _found[name] = _scipy.load()
     else:
+        solver(name)
         try:
             _found[name] = _load(name)
         except ImportError as error:
@@ -81,13 +82,11 @@ def _first() -> HostSolver | None:
 
 
 def _load(name: str) -> HostSolver:
-    import importlib.metadata  # slow; see _registry.py
-
-    entries = {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
+    entries = host_solvers()
     if name not in entries:
         raise ImportError(
-            f"No entry point {name!r} of the group {GROUP!r} is installed. Install hungarian-core "
-            "again (pip install .)"
+            f"No entry point {name!r} of the group 'hungarian_core.solvers' is installed. Install "
+            "hungarian-core again (pip install .)"
         )
     loaded: HostSolver = entries[name].load()
     return loaded

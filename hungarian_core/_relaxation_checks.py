@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers as kinds
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,17 +24,17 @@ def of_method(method: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     if "noise" in options:
         _checks.one_of("noise", options["noise"], NOISES)
     if "iterations" in options:
-        count("iterations", options["iterations"], 1)
+        options["iterations"] = count("iterations", options["iterations"], 1)
     if "samples" in options:
         # The gradient of `perturbed` compares each sample with the others.
-        count("samples", options["samples"], 2 if method == "perturbed" else 1)
+        least = 2 if method == "perturbed" else 1
+        options["samples"] = count("samples", options["samples"], least)
     return options
 
 
-def count(name: str, value: Any, least: int) -> None:
-    """Check an option that is a number of things."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}")
+def count(name: str, value: Any, least: int) -> int:
+    """Return an option that is a number of things, checked."""
+    return _checks.whole(name, value, least, f"an integer of at least {least}")
 
 
 def numbers(
@@ -55,7 +56,8 @@ def _number(
     name: str, value: Any, zero: bool, like: Array, backend: Backend, xp: Namespace
 ) -> float | Array:
     wanted = f"a finite number {'of at least' if zero else 'above'} 0"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float, kinds.Real)) and not isinstance(value, bool):
+        value = float(value)
         if not (value >= 0 if zero else value > 0) or value == float("inf"):
             raise ValueError(f"{name} is {value!r}; expected {wanted}")
         return value
@@ -66,8 +68,8 @@ def _number(
             f"{name} is an array of shape {shape} and dtype {x.dtype}; expected {wanted}, or an "
             "array () of one"
         )
-    x = xp.astype(x, like.dtype, copy=False)
     constant = backend.stop_gradient(x)
+    x = xp.astype(x, like.dtype, copy=False)
     if not backend.is_traced(constant) and backend.on_host(constant):
         number = float(constant)
         if not (number >= 0 if zero else number > 0) or number == float("inf"):
@@ -76,7 +78,8 @@ def _number(
 
 
 def _seed(value: Any, like: Array, backend: Backend, xp: Namespace) -> int | Array:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, (int, kinds.Integral)) and not isinstance(value, bool):
+        value = int(value)
         if not 0 <= value < 2**64:
             raise ValueError(f"seed is {value}; expected an integer from 0 to 2**64 - 1")
         return value

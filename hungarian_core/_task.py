@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._inputs import mask_of, valid_pairs, warn_if_rounded
 from hungarian_core._minimise import INFEASIBLE, INVALID, among_valid, judge, unsound
 from hungarian_core._solve import solving_dtype
 
@@ -57,20 +58,23 @@ def task(
         ValueError: As for `assign`, where values can be read.
     """
     _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-    _checks.one_of("solver", solver, _checks.SOLVERS)
+    _checks.solver(solver)
+    _checks.array("cost", cost)
     cost = backend.asarray(cost)
     xp = backend.namespace(cost)
     shape = backend.shape(cost)
     _checks.cost_shape(shape)
     _checks.real("cost", cost, xp)
-    cost = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
+    given = cost.dtype
+    cost = xp.astype(cost, solving_dtype(given, xp), copy=False)
     rows = cols = None
     if row_mask is not None:
-        rows = backend.asarray(row_mask, like=cost)
-        _checks.mask("row_mask", rows, shape[:-1], backend, xp)
+        rows = mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)
     if col_mask is not None:
-        cols = backend.asarray(col_mask, like=cost)
-        _checks.mask("col_mask", cols, (*shape[:-2], shape[-1]), backend, xp)
+        cols = mask_of("col_mask", col_mask, (*shape[:-2], shape[-1]), cost, backend, xp)
+    if xp.isdtype(given, "integral"):
+        valid = valid_pairs(rows, cols, cost, xp)
+        warn_if_rounded("cost", given, backend.stop_gradient(cost), valid, backend, xp)
     empty = any(isinstance(extent, int) and extent == 0 for extent in shape[-2:])
     cost = -cost if maximize else cost
     sound, status = _sound(backend.stop_gradient(cost), rows, cols, nan, empty, xp)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend, Namespace, Problem
+from hungarian_core._backend import Array, Backend, Problem
+from hungarian_core._inputs import mask_of, price_of, valid_pairs, warn_if_rounded
 from hungarian_core._minimise import unsound
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core._solve import solve, solving_dtype
 from hungarian_core._tracing import unconverted
 
 Nan = Literal["raise", "worst", "forbid"]
-Solver = Literal["auto", "native", "scipy", "core"]
+# Or the name of an installed entry point of the group hungarian_core.solvers.
+Solver = Literal["auto", "native", "scipy", "core"] | str
 
 
 class Assignment(NamedTuple):
@@ -103,8 +105,9 @@ def assign(
         solver: ``"native"`` is the library's C++ solver, on the host, ``"scipy"`` SciPy's
             there, ``"core"`` the library's algorithm on the array's device. ``"auto"`` takes the
             native solver, except in programs for accelerators and where JAX computes on one; if it
-            does not load, with a warning, SciPy's, if it is installed, else the core. Solvers may
-            differ among equally good matchings.
+            does not load, with a warning, SciPy's, if it is installed, else the core. Any other
+            name is that of a solver on the host that somebody installed, an entry point of the
+            group ``hungarian_core.solvers``. Solvers may differ among equally good matchings.
         backend: A backend's name or instance, to which other arrays are converted;
             by default the one of the arrays.
 
@@ -114,9 +117,16 @@ def assign(
         cost and duals.
 
     Raises:
+        TypeError: What came does not hold numbers: text, objects, a dictionary, None.
         ValueError: Shapes or dtypes do not fit; for concrete arrays on the host also
-            "matrix contains invalid numeric entries" and "cost matrix is infeasible".
+            "matrix contains invalid numeric entries" and "cost matrix is infeasible", and that
+            the dtype of `cost` does not hold a price.
         ImportError: The solver asked for by name is not installed or does not load.
+
+    Warns:
+        UserWarning: Integers are too large for the floats that they are solved in, 2**53 in
+            float64 and 2**24 in float32: results may be off by their rounding. Said for concrete
+            arrays on the host, of entries that are valid.
 
     Reference:
         Jonker and Volgenant, A shortest augmenting path algorithm for dense and sparse
@@ -124,7 +134,8 @@ def assign(
         rectangular assignment algorithms, IEEE TAES 52(4), 2016.
     """
     _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-    _checks.one_of("solver", solver, _checks.SOLVERS)
+    _checks.solver(solver)
+    _checks.array("cost", cost)
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
     )
@@ -138,16 +149,18 @@ def assign(
         cost = xp.astype(cost, solving_dtype(dtype, xp))
     rows = cols = price = None
     if row_mask is not None:
-        rows = _mask("row_mask", row_mask, shape[:-1], cost, backend, xp)
+        rows = mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)
     if col_mask is not None:
-        cols = _mask("col_mask", col_mask, (*shape[:-2], shape[-1]), cost, backend, xp)
+        cols = mask_of("col_mask", col_mask, (*shape[:-2], shape[-1]), cost, backend, xp)
     if unmatched_cost is not None:
-        price = _price(unmatched_cost, shape, cost, backend, xp)
+        price = price_of(unmatched_cost, shape, cost, rows, backend, xp)
+    if dtype != cost.dtype and xp.isdtype(dtype, "integral"):
+        warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
     problem = Problem(cost, rows, cols, price, bool(maximize), nan)
     found = solve(problem, solver=solver, backend=backend)
     status = found.status
     if status is not None and not backend.is_traced(status) and backend.on_host(status):
-        _checks.solved(status, nan, backend, xp)
+        _checks.solved(status, nan, backend, xp, price=price, rows=rows, maximize=maximize)
     return Assignment(*found[:5])
 
 
@@ -171,12 +184,14 @@ def linear_sum_assignment(
         length depends on data, so this cannot be traced: use `assign` there.
 
     Raises:
+        TypeError: What came does not hold numbers.
         ValueError: "expected a matrix (2-D array)", "matrix contains invalid numeric
             entries", or "cost matrix is infeasible".
 
     Reference:
         ``scipy.optimize.linear_sum_assignment``.
     """
+    _checks.array("cost_matrix", cost_matrix)
     backend = get_backend(backend, cost_matrix=cost_matrix)
     cost_matrix = backend.asarray(cost_matrix)
     shape = backend.shape(cost_matrix)
@@ -207,6 +222,7 @@ def count_invalid(
     Returns:
         `(...)` index: per problem, how many valid entries are NaN or -inf.
     """
+    _checks.array("cost", cost)
     backend = get_backend(backend, cost=cost, row_mask=row_mask, col_mask=col_mask)
     cost = backend.stop_gradient(backend.asarray(cost))
     xp = backend.namespace(cost)
@@ -216,34 +232,9 @@ def count_invalid(
     table = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
     bad = unsound(-table if maximize else table, xp)
     if row_mask is not None:
-        row_mask = backend.asarray(row_mask, like=cost)
-        _checks.mask("row_mask", row_mask, shape[:-1], backend, xp)
-        bad = bad & row_mask[..., :, None]
+        bad = bad & mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)[..., :, None]
     if col_mask is not None:
-        col_mask = backend.asarray(col_mask, like=cost)
-        _checks.mask("col_mask", col_mask, (*shape[:-2], shape[-1]), backend, xp)
-        bad = bad & col_mask[..., None, :]
+        shape = (*shape[:-2], shape[-1])
+        bad = bad & mask_of("col_mask", col_mask, shape, cost, backend, xp)[..., None, :]
     index = xp.__array_namespace_info__().default_dtypes()["indexing"]
     return xp.sum(xp.astype(bad, index), axis=(-2, -1))
-
-
-def _mask(
-    name: str, mask: Array, shape: tuple[Any, ...], cost: Array, backend: Backend, xp: Namespace
-) -> Array:
-    mask = backend.asarray(mask, like=cost)
-    _checks.mask(name, mask, shape, backend, xp)
-    return mask
-
-
-def _price(
-    price: Array | float, shape: tuple[Any, ...], cost: Array, backend: Backend, xp: Namespace
-) -> Array:
-    """Return the price of leaving a row unmatched, `[..., n]`, in the dtype of `cost`."""
-    array: Array = backend.stop_gradient(backend.asarray(price, like=cost))
-    _checks.real("unmatched_cost", array, xp)
-    came = backend.shape(array)
-    _checks.price_shape(came, shape)
-    array = xp.astype(array, cost.dtype, copy=False)
-    if len(came) == len(shape) - 2:
-        array = array[..., None]
-    return xp.broadcast_to(array, shape[:-1])

@@ -17,6 +17,7 @@ from typing import Any
 
 from hungarian_core import _checks, _relaxation_checks
 from hungarian_core._backend import Array, Backend, Namespace, Problem
+from hungarian_core._inputs import mask_of
 from hungarian_core._minimise import among_valid
 from hungarian_core._random import Noise, noise_like
 from hungarian_core._registry import get_backend
@@ -73,6 +74,7 @@ def assignment_cost(
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
     )
+    _checks.array("cost", cost)
     cost = backend.asarray(cost)
     found = assign(
         cost, row_mask=row_mask, col_mask=col_mask, maximize=maximize,
@@ -85,7 +87,7 @@ def assignment_cost(
         return value
     pays = (found.col4row < 0) & ~xp.isnan(found.cost)[..., None]
     if row_mask is not None:
-        pays = pays & backend.asarray(row_mask, like=cost)
+        pays = pays & mask_of("row_mask", row_mask, backend.shape(pays), cost, backend, xp)
     price = xp.astype(backend.asarray(unmatched_cost, like=cost), cost.dtype, copy=False)
     if len(backend.shape(price)) == len(backend.shape(found.cost)):
         price = price[..., None]
@@ -272,7 +274,9 @@ def fenchel_young_loss(
         Blondel et al., Learning with Fenchel-Young losses, JMLR 21, 2020.
     """
     _checks.one_of("noise", noise, _relaxation_checks.NOISES)
-    _relaxation_checks.count("samples", samples, 1)
+    samples = _relaxation_checks.count("samples", samples, 1)
+    _checks.array("cost", cost)
+    _checks.array("target", target)
     backend = get_backend(backend, cost=cost, target=target, row_mask=row_mask, col_mask=col_mask)
     problem, lost = task(cost, row_mask, col_mask, maximize, nan, solver, backend)
     cost, xp, price = backend.asarray(cost), problem.xp, problem.cost

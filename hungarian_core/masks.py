@@ -255,7 +255,7 @@ def uncertain_points(
     candidates = backend.asarray(candidates, like=logits)
     xp = backend.namespace(logits, candidates)
     shape, came = backend.shape(logits), backend.shape(candidates)
-    _checks.chosen(count, importance_ratio, came)
+    count, importance_ratio = _checks.chosen(count, importance_ratio, came)
     chosen = int(importance_ratio * count)
     drawn = came[-2] - (count - chosen)
     others, rest = candidates[..., :drawn, :], candidates[..., drawn:, :]
@@ -274,7 +274,7 @@ def _masks(
     logits = backend.asarray(logits)
     targets = backend.asarray(targets, like=logits)
     xp = backend.namespace(targets, logits)
-    _checks.masks(backend.shape(targets), backend.shape(logits), axes, pairwise)
+    axes = _checks.masks(backend.shape(targets), backend.shape(logits), axes, pairwise)
     _checks.real("targets", targets, xp)
     _checks.real("logits", logits, xp)
     dtype = solving_dtype(logits.dtype, xp)

@@ -72,7 +72,7 @@ class HungarianLoss(keras.losses.Loss):
             slice_sizes=slice_sizes,
             reduction="sample",
             nan=nan,  # type: ignore[arg-type]  # the core checks the value
-            solver=solver,  # type: ignore[arg-type]  # as above
+            solver=solver,
         )
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -142,7 +142,7 @@ class AlignedDetrLoss:
         if normalize is not None:
             _checks.one_of("normalize", normalize, ("boxes",), "or None")
         _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-        _checks.one_of("solver", solver, _checks.SOLVERS)
+        _checks.solver(solver)
         weights = (1.0,) * num_classes if class_weights is None else map(float, class_weights)
         self.no_object_weight = float(no_object_weight)
         self.reduction = reduction

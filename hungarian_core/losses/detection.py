@@ -168,7 +168,7 @@ class DetrLoss:
         _checks.one_of("class_denominator", class_denominator, ("worker", "global"))
         _checks.one_of("reduction", reduction, ("mean", "none"))
         _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-        _checks.one_of("solver", solver, _checks.SOLVERS)
+        _checks.solver(solver)
         weights = None if class_weights is None else tuple(map(float, class_weights))
         if softmax:
             weights = (*(weights or (1.0,) * num_classes), float(no_object_weight))

@@ -261,7 +261,7 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
     [
         (
             lambda x, k: BOXES.convert(x, "cxcyhw", "xyxy", backend=k),
-            "source is 'cxcyhw'; expected one of 'cxcywh', 'xyxy', 'xywh'",
+            "source is 'cxcyhw'; expected one of 'cxcywh', 'xyxy', 'xywh'. Did you mean 'cxcywh'?",
         ),
         (
             lambda x, k: BOXES.convert(x, "xyxy", "corners", backend=k),
@@ -269,7 +269,7 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
         ),
         (
             lambda x, k: BOXES.iou(x, x, format="yxyx", backend=k),
-            "format is 'yxyx'; expected one of 'cxcywh', 'xyxy', 'xywh'",
+            "format is 'yxyx'; expected one of 'cxcywh', 'xyxy', 'xywh'. Did you mean 'xyxy'?",
         ),
         (
             lambda x, k: BOXES.ciou(x, x, format="xyxy", form="exact", backend=k),

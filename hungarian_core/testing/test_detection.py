@@ -430,7 +430,8 @@ def test_a_label_out_of_range(driver: Driver) -> None:
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "class_loss": (
         {"class_loss": "bce"},
-        "class_loss is 'bce'; expected one of 'softmax', 'focal', 'varifocal', 'ia_bce'",
+        "class_loss is 'bce'; expected one of 'softmax', 'focal', 'varifocal', 'ia_bce'. "
+        "Did you mean 'ia_bce'?",
     ),
     "form of the cost": (
         {"class_cost_form": "focal"},

@@ -25,7 +25,7 @@ ASSIGN: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
     ("row_mask_dtype", COST, {"row_mask": Y[:, :, 0]}, "row_mask has dtype .*expected bool"),
     ("price_shape", COST, {"unmatched_cost": Y[0, :, 0]}, r"unmatched_cost has shape \(3,\)"),
     ("nan", COST, {"nan": "ignore"}, "nan is 'ignore'; expected one of 'raise', 'worst', 'forbid'"),
-    ("solver", COST, {"solver": "greedy"}, "solver is 'greedy'; expected one of"),
+    ("solver", COST, {"solver": 3}, "solver is 3; expected the name of a solver"),
 )
 
 

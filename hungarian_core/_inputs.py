@@ -1,0 +1,103 @@
+"""Bring masks and prices to the form of a `Problem`, and tell where numbers lose digits by it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend, DType, Namespace
+from hungarian_core._minimise import among_valid
+
+
+def mask_of(
+    name: str,
+    mask: Any,
+    shape: tuple[Any, ...],
+    cost: Array,
+    backend: Backend,
+    xp: Namespace,
+) -> Array:
+    """Return a checked mask of `shape`, where `cost` lies."""
+    found = backend.asarray(mask, like=cost)
+    if isinstance(mask, (list, tuple)) and 0 in backend.shape(found):
+        found = xp.astype(found, xp.bool)  # of a list without entries nobody knows the kind
+    _checks.mask(name, found, shape, backend, xp)
+    return found
+
+
+def price_of(
+    price: Any,
+    shape: tuple[Any, ...],
+    cost: Array,
+    rows: Array | None,
+    backend: Backend,
+    xp: Namespace,
+) -> Array:
+    """Return the price of leaving a row unmatched, `[..., n]`, in the dtype of `cost`.
+
+    Raises:
+        ValueError: Its shape or dtype do not fit, or the dtype of `cost` does not hold it, where
+            that can be seen.
+    """
+    given = backend.stop_gradient(backend.asarray(price, like=cost))
+    _checks.real("unmatched_cost", given, xp)
+    came = backend.shape(given)
+    _checks.price_shape(came, shape)
+    if len(came) == len(shape) - 2:
+        given = given[..., None]
+    found = xp.astype(given, cost.dtype, copy=False)
+    whole = xp.broadcast_to(found, shape[:-1])
+    if given.dtype == cost.dtype or not _readable(found, backend):
+        return whole
+    if xp.isdtype(given.dtype, "integral"):
+        warn_if_rounded("unmatched_cost", given.dtype, whole, rows, backend, xp)
+    elif xp.isdtype(given.dtype, "real floating"):
+        lost = xp.broadcast_to(xp.isfinite(given) & ~xp.isfinite(found), shape[:-1])
+        _checks.fits("unmatched_cost", lost if rows is None else lost & rows, cost.dtype, xp)
+    return whole
+
+
+def warn_if_rounded(
+    name: str, dtype: DType, x: Array, valid: Array | None, backend: Backend, xp: Namespace
+) -> None:
+    """Warn, once for each line that calls, if valid integers are too large for their floats.
+
+    It takes a pass over the floats `x` that integers of `dtype` became, if that can hold such
+    integers at all, and if values can be read without a wait.
+    """
+    if not xp.isdtype(dtype, "integral"):
+        return
+    kind, digits = ("float32", 24) if x.dtype == xp.float32 else ("float64", 53)
+    if xp.iinfo(dtype).max <= 2**digits or not _readable(x, backend):
+        return
+    # The next integer is rounded to 2**digits itself.
+    large = xp.abs(x) >= 2.0**digits
+    if bool(xp.any(large if valid is None else large & valid)):
+        warnings.warn(
+            f"{name} holds integers of 2**{digits} or more, which are solved as {kind} and rounded "
+            "to it: the matching and its cost may be off by the rounding; subtract what all have "
+            "in common, or divide",
+            UserWarning,
+            stacklevel=_level(),
+        )
+
+
+def valid_pairs(rows: Array | None, cols: Array | None, cost: Array, xp: Namespace) -> Array | None:
+    """Return which entries `[..., n, m]` are valid, None for all."""
+    if rows is None and cols is None:
+        return None
+    return among_valid(xp.ones_like(cost, dtype=xp.bool), rows, cols)
+
+
+def _readable(x: Array, backend: Backend) -> bool:
+    return not backend.is_traced(x) and backend.on_host(x)
+
+
+def _level() -> int:
+    """Return the `stacklevel` of a warning that is to name the line that called the library."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("hungarian_"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,174 @@
+"""What an option may be: one of some names, a number of any kind, a list; and what was meant."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import math
+import numbers
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hungarian_core._conversion import no_array
+from hungarian_core._tracing import untraced
+
+SOLVERS = "hungarian_core.solvers"  # the group of entry points
+OURS = ("auto", "native", "scipy", "core")
+
+_installed: set[str] = set()
+
+
+def one_of(name: str, value: Any, allowed: Iterable[str], otherwise: str = "") -> None:
+    """Check that an option has one of its values; `otherwise` says what else it may be."""
+    allowed = tuple(allowed)
+    if not isinstance(value, str) or value not in allowed:
+        choices = ", ".join(repr(a) for a in allowed)
+        raise ValueError(
+            f"{name} is {value!r}; expected one of {choices}{otherwise and ' '}{otherwise}"
+            f"{meant(value, allowed)}"
+        )
+
+
+def meant(value: Any, allowed: Iterable[str]) -> str:
+    """Return the question after a name that is nearly one of those allowed."""
+    known = {name.casefold(): name for name in allowed}
+    close = difflib.get_close_matches(str(value).casefold(), known, n=1) if known else []
+    return f". Did you mean {known[close[0]]!r}?" if close else ""
+
+
+def options(who: str, function: Callable[..., Any], given: Iterable[str], *others: str) -> None:
+    """Check that keyword arguments, to be passed on to `function` later, are options of it.
+
+    Args:
+        who: What the user called.
+        function: Its keyword-only parameters are the options.
+        given: The names that came.
+        *others: Parameters that are no options, as they come with each call.
+
+    Raises:
+        TypeError: One is none, as a call of Python would say at once.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in others]
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{who} has no option {name!r}; it has {', '.join(known)}{meant(name, known)}"
+            )
+
+
+def takes(name: str, function: Callable[..., Any], count: int, form: str) -> None:
+    """Check that a function can be called with so many arguments by position, if it tells.
+
+    Raises:
+        TypeError: It cannot; `form` says with which.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # builtins have none
+        return
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        named = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"{name} is {named}{signature}; expected one that is called with {form}"
+        ) from error
+
+
+def solver(name: Any) -> None:
+    """Check the name of a solver, before anything is loaded.
+
+    Raises:
+        ValueError: It is no name.
+        ImportError: It is neither one of ours nor that of an installed solver.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"solver is {name!r}; expected the name of a solver, such as 'auto'")
+    if name not in OURS and name not in _installed:
+        _look_for(name)
+
+
+@untraced
+def _look_for(name: str) -> None:
+    """Note in `_installed` that there is a solver of this name."""
+    if name not in host_solvers():
+        known = (*OURS, *sorted(set(host_solvers()) - set(OURS)))
+        raise ImportError(
+            f"solver is {name!r}; expected one of {', '.join(map(repr, known))}, or the name of an "
+            f"installed entry point of the group {SOLVERS!r}{meant(name, known)}"
+        )
+    _installed.add(name)
+
+
+def host_solvers() -> dict[str, Any]:
+    """Return the entry points of solvers on the host, by name."""
+    import importlib.metadata  # slow; see _registry.py
+
+    return {e.name: e for e in importlib.metadata.entry_points(group=SOLVERS)}
+
+
+def array(name: str, x: Any) -> None:
+    """Check that an argument is an array or stands for one; whether it holds numbers is seen later.
+
+    Raises:
+        TypeError: It is None, a dictionary, a module, ...
+    """
+    if not hasattr(x, "__array__") and (said := no_array(x)) is not None:
+        raise TypeError(f"{name}: {said}")
+
+
+def whole(name: str, value: Any, least: int, expected: str) -> int:
+    """Return an option that is a whole number: of Python, of NumPy, or an array () of integers.
+
+    Raises:
+        ValueError: It is another thing, or less than `least`.
+    """
+    number = value if type(value) is int else None  # first what tracers can follow
+    # Booleans are integers in Python, and never meant.
+    if number is None and not isinstance(value, bool) and "bool" not in _dtype(value):
+        with contextlib.suppress(TypeError, ValueError):
+            number = operator.index(value)
+    if number is None or number < least:
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
+    return number
+
+
+def number(name: str, value: Any, expected: str = "a number") -> float:
+    """Return an option that is a real number: of Python, of NumPy, or an array () of one.
+
+    Raises:
+        ValueError: It is another thing, or NaN.
+    """
+    if type(value) in (int, float):  # what tracers can follow
+        found = float(value)
+    else:
+        found = math.nan
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if real or (getattr(value, "shape", None) == () and "bool" not in _dtype(value)):
+            with contextlib.suppress(TypeError, ValueError):
+                found = float(value)
+    if math.isnan(found):
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
+    return found
+
+
+def _dtype(x: Any) -> str:
+    return str(getattr(x, "dtype", ""))
+
+
+def sequence(x: Any) -> bool:
+    """Say whether something has entries in an order: a list, a tuple, an array with an axis."""
+    if isinstance(x, (list, tuple)):
+        return True
+    return len(getattr(x, "shape", ())) == 1
+
+
+def plain(x: Any) -> Any:
+    """Return a number as Python's, which has no dtype to spread; an array, learnt maybe, as it is.
+
+    NumPy's scalars have a dtype: times one of float64, float32 arrays would become float64.
+    """
+    return float(x) if isinstance(x, numbers.Real) else x
