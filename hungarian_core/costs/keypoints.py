@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Namespace
+from hungarian_core._tracing import unconverted
 from hungarian_core.costs.vectors import CostFunction
 
 # How far annotators differ about each keypoint, in units of the square root of the object's area:
@@ -49,25 +51,43 @@ def keypoint_distance(
     _checks.positive("sigmas", *sigmas)
     if area is not None:
         _checks.positive("area", area)
-    step = 3 if visibility else 2
-    extent = step * len(sigmas) + (area is None)
-    what = f"{'x, y and v' if visibility else 'x and y'} of {len(sigmas)} keypoints" + (
-        ", and the area" if area is None else ""
-    )
+        area = _checks.number("area", area)
+    spread = tuple(_checks.number("sigmas", sigma) for sigma in sigmas)
+    return KeypointDistance(spread, bool(visibility), area)
 
-    def cost(xp: Namespace, a: Array, b: Array) -> Array:
+
+@unconverted
+@dataclasses.dataclass(frozen=True)
+class KeypointDistance:
+    """What `keypoint_distance` returns: a function that compares by value and can be pickled.
+
+    Attributes:
+        sigmas: The spread of each keypoint.
+        visibility: Whether objects say which keypoints are labelled.
+        area: The area of every object, or None where each has its own.
+    """
+
+    sigmas: tuple[float, ...]
+    visibility: bool
+    area: float | None
+
+    def __call__(self, xp: Namespace, a: Array, b: Array) -> Array:
+        """Return ``1 - OKS`` of true objects `a` and predicted ones `b`, along the last axis."""
+        count, step, area = len(self.sigmas), 3 if self.visibility else 2, self.area
+        extent = step * count + (area is None)
+        what = f"{'x, y and v' if self.visibility else 'x and y'} of {count} keypoints" + (
+            ", and the area" if area is None else ""
+        )
         _checks.numbers("keypoint_distance", a.shape[-1], extent, what)
         size = (a[..., extent - 1] if area is None else area) + math.ulp(1.0)
-        total, labelled = 0, 0 if visibility else len(sigmas)
+        total, labelled = 0, 0 if self.visibility else count
         # One keypoint after the other: nothing here is K times as large as the result.
-        for k, sigma in enumerate(sigmas):
+        for k, sigma in enumerate(self.sigmas):
             x, y = (a[..., step * k + axis] - b[..., step * k + axis] for axis in (0, 1))
-            if visibility:
+            if self.visibility:
                 seen = a[..., step * k + 2] > 0
                 labelled = labelled + xp.astype(seen, x.dtype)
                 x, y = xp.where(seen, x, 0), xp.where(seen, y, 0)
             similar = xp.exp(-(x * x + y * y) / (8 * sigma**2 * size))
-            total = total + (xp.where(seen, similar, 0) if visibility else similar)
-        return 1 - total / (xp.where(labelled > 0, labelled, 1) if visibility else labelled)
-
-    return cost
+            total = total + (xp.where(seen, similar, 0) if self.visibility else similar)
+        return 1 - total / (xp.where(labelled > 0, labelled, 1) if self.visibility else labelled)

@@ -37,7 +37,9 @@ class WeightedSum:
         terms: The terms by name: each a `Term`, or a tuple of its fields.
 
     Raises:
-        ValueError: There is no term, or one is not a number and a function.
+        TypeError: A function does not take two arguments.
+        ValueError: There is no term, or one is not a number and a function. From a call, what
+            terms compare is not there, or features do not fit each other.
 
     Example::
 
@@ -52,7 +54,9 @@ class WeightedSum:
 
     def __init__(self, terms: Mapping[str, Term | tuple[Any, ...]]) -> None:
         _checks.terms(terms, tuple(COSTS))
-        self._terms = {name: Term(*term) for name, term in terms.items()}
+        self._terms = {
+            name: Term(_checks.plain(weight), *others) for name, (weight, *others) in terms.items()
+        }
 
     def __call__(self, truth: Any, prediction: Any) -> Array:
         """Return the cost `(..., n, m)` of every true object with every prediction."""
@@ -61,7 +65,7 @@ class WeightedSum:
     def terms(self, truth: Any, prediction: Any) -> dict[str, Array]:
         """Return the weighted terms `(..., n, m)` by name; the cost is their sum."""
         return {
-            name: term.weight * _compare(term, truth, prediction)
+            name: term.weight * _compare(name, term, truth, prediction)
             for name, term in self._terms.items()
         }
 
@@ -89,13 +93,21 @@ def of_matches(assignment: Assignment, cost: Array) -> Array:
     return xp.where(matched, xp.take_along_axis(cost, at, axis=-1)[..., 0], 0)
 
 
-def _compare(term: Term, truth: Any, prediction: Any) -> Array:
+def _compare(name: str, term: Term, truth: Any, prediction: Any) -> Array:
     if term.on is not None:
         of_truth, of_prediction = (term.on,) * 2 if isinstance(term.on, str) else term.on
+        _checks.term(name, of_truth, "truth", truth)
+        _checks.term(name, of_prediction, "prediction", prediction)
         truth, prediction = truth[of_truth], prediction[of_prediction]
     if not isinstance(term.function, str):
         return term.function(truth, prediction)
     backend = get_backend(None, truth=truth, prediction=prediction)
-    truth, prediction = backend.asarray(truth), backend.asarray(prediction)
+    if isinstance(prediction, (list, tuple)):  # numbers adapt to an array, whichever it is
+        truth = backend.asarray(truth)
+        prediction = backend.asarray(prediction, like=truth)
+    else:
+        prediction = backend.asarray(prediction)
+        truth = backend.asarray(truth, like=prediction)
     xp = backend.namespace(truth, prediction)
+    _checks.features_of(name, backend.shape(truth), backend.shape(prediction))
     return COSTS[term.function](xp, truth[..., :, None, :], prediction[..., None, :, :])
