@@ -62,6 +62,12 @@ class Backend:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
+    def __reduce__(self) -> Any:
+        # A registered backend is one object in each process, which programs are cached by.
+        from hungarian_core._registry import registered, restored
+
+        return (restored, (self.name,)) if registered(self) else super().__reduce__()
+
     def namespace(self, *arrays: Array) -> Namespace:
         """Return the Array API namespace of `arrays`."""
         return array_api_compat.array_namespace(*arrays)

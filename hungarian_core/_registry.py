@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from hungarian_core._backend import Array, Backend
+from hungarian_core._conversion import foreign, no_array
 from hungarian_core._tracing import untraced
 
 GROUP = "hungarian_core.backends"
@@ -21,8 +23,10 @@ GROUP = "hungarian_core.backends"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULTS = Backend()
+_TITLES = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow"}
+_EXTRAS = ("numpy", "torch", "jax", "tensorflow")
 # What goes along with the arrays of any framework.
-_ADAPTING = (list, tuple, int, float, complex, Mapping)
+_ADAPTING = (list, tuple, int, float, complex)
 _loaded: dict[str, Backend] = {}
 _by_type: dict[type, str | None] = {}
 
@@ -46,6 +50,27 @@ def backends() -> tuple[str, ...]:
     return tuple(sorted(names.values()))
 
 
+def missing() -> dict[str, str]:
+    """Return the registered backends whose framework is not installed, and how to install each.
+
+    Of the names of one backend, the first counts; it is not listed if another of them is installed.
+    """
+    entries, installed = _entry_points(), backends()
+    there = {entries[name].value for name in installed}
+    names: dict[str, str] = {}
+    for name, entry in sorted(entries.items()):
+        if entry.value not in there:
+            names.setdefault(entry.value, name)
+    return {name: remedy(name, entries) for name in sorted(names.values())}
+
+
+def remedy(name: str, entries: Mapping[str, Any]) -> str:
+    """Return the command that installs the framework of a backend."""
+    value = entries[name].value
+    name = min(other for other, entry in entries.items() if entry.value == value)
+    return f'pip install "hungarian-core[{name}]"' if name in _EXTRAS else f"pip install {name}"
+
+
 def _load(name: str) -> None:
     """Import the adapter `name` into `_loaded`."""
     if name in _loaded:
@@ -67,10 +92,9 @@ def _load(name: str) -> None:
         # fails is a defect elsewhere and must be seen as it is.
         if error.name != name:
             raise
-        title = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}.get(name, name)
+        title = _TITLES.get(name, name)
         raise ImportError(
-            f'backend {name!r} needs {title}: pip install "hungarian-core[{name}]"',
-            name=error.name,
+            f"backend {name!r} needs {title}: {remedy(name, entries)}", name=error.name
         ) from error
     if not isinstance(backend, Backend):
         raise TypeError(
@@ -104,6 +128,23 @@ def _named(name: str) -> Backend:
     return _loaded[name]
 
 
+def registered(backend: Backend) -> bool:
+    """Say whether this is the instance that is registered by its name."""
+    if backend.name in _loaded:
+        return _loaded[backend.name] is backend
+    # An adapter may be imported before anything resolves to it.
+    entry = _entry_points().get(backend.name)
+    if entry is None or entry.value.partition(":")[0] not in sys.modules:
+        return False
+    _load(backend.name)
+    return _loaded[backend.name] is backend
+
+
+def restored(name: str) -> Backend:
+    """Return the registered backend of a name: what one becomes that was pickled."""
+    return _named(name)
+
+
 def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named: Array) -> Backend:
     """Return the backend to compute with.
 
@@ -114,10 +155,14 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
         **named: The same, with the names that an error message should use.
 
     Raises:
+        TypeError: What came by a name is no array at all, such as a dictionary or a module.
         ValueError: The name is unknown, an array's type is unknown, or the arrays
             belong to two frameworks.
         ImportError: The framework of the backend is not installed.
     """
+    for name, x in named.items():
+        if x is not None and not hasattr(x, "__array__") and (said := no_array(x)) is not None:
+            raise TypeError(f"{name}: {said}")
     if isinstance(backend, Backend):
         return backend
     if isinstance(backend, str):
@@ -133,7 +178,7 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
             continue
         root = _root_of(type(x))
         if root is None:
-            raise ValueError(_unknown_type(_label(x, arrays, named), type(x)))
+            raise ValueError(_unknown_type(_label(x, arrays, named), x))
         if not root:
             continue
         candidate = _loaded[root]
@@ -160,20 +205,28 @@ def backend_of(x: Array) -> Backend:
     return _loaded[root] if root else _DEFAULTS
 
 
-def _unknown_type(label: str, kind: type) -> str:
+def _unknown_type(label: str, x: Array) -> str:
     if not _entry_points():
         return "no backends are registered; install the project (pip install -e .)"
+    kind, how = type(x), foreign(x)
     return (
         f"{label} is a {kind.__module__}.{kind.__qualname__}, which no backend knows; "
-        f"installed: {', '.join(backends())}. Convert it, or choose backend="
+        f"installed: {', '.join(backends())}. "
+        + (f"Convert it ({how}), or choose backend=" if how else "Convert it, or choose backend=")
     )
 
 
 def bind(function: F, backend: Backend) -> F:
-    """Return `function` with `backend` in place of None: how an adapter makes its front door."""
+    """Return `function` with `backend` in place of None: how an adapter makes its front door.
+
+    The result is a function of the module that calls this, under the name of `function`: as a
+    global of that name it can be pickled, as any function can.
+    """
 
     @functools.wraps(function)
     def bound(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **{"backend": backend, **kwargs})
 
+    bound.__module__ = sys._getframe(1).f_globals.get("__name__", bound.__module__)
+    bound.__qualname__ = bound.__name__
     return cast(F, bound)

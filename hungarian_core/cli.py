@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import hungarian_core as hc
-from hungarian_core._registry import GROUP as BACKENDS
+from hungarian_core._registry import missing
 
 COMMANDS = "hungarian_core.commands"
 
@@ -76,11 +76,8 @@ def doctor(argv: Sequence[str] = ()) -> int:
     )
     print(f"native solver: {describe_native()}")
     checks = [examine(name) for name in hc.backends()]
-    registered = {e.value: e.name for e in importlib.metadata.entry_points(group=BACKENDS)}
-    for name in sorted(set(registered.values()) - {check.backend for check in checks}):
-        if importlib.util.find_spec(name) is None:
-            remedy = f'pip install "hungarian-core[{name}]"'
-            checks.append(Check(name, "not installed", "-", "-", remedy, False))
+    for name, remedy in missing().items():
+        checks.append(Check(name, "not installed", "-", "-", remedy, False))
     _print_table(("backend", "version", "2x2 matching", "loss", ""), [c[:5] for c in checks])
     return int(any(check.broken for check in checks))
 
