@@ -64,14 +64,12 @@ def warn_if_rounded(
 ) -> None:
     """Warn, once for each line that calls, if valid integers are too large for their floats.
 
-    It takes a pass over the floats `x` that integers of `dtype` became, if that can hold such
-    integers at all, and if values can be read without a wait.
+    It takes a pass over the floats `x` that integers of `dtype` became, if values can be read
+    without a wait.
     """
-    if not xp.isdtype(dtype, "integral"):
+    if not xp.isdtype(dtype, "integral") or not _readable(x, backend):
         return
     kind, digits = ("float32", 24) if x.dtype == xp.float32 else ("float64", 53)
-    if xp.iinfo(dtype).max <= 2**digits or not _readable(x, backend):
-        return
     # The next integer is rounded to 2**digits itself.
     large = xp.abs(x) >= 2.0**digits
     if bool(xp.any(large if valid is None else large & valid)):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import hungarian_core as _core
 from hungarian_core import Assignment, Relaxation, Targets, bind
+from hungarian_core.losses.options import check_options
 from hungarian_torch._backend import backend
 from hungarian_torch._detection import AlignedDetrLoss, DetrLoss
 from hungarian_torch._hnet import HNet
@@ -24,10 +25,11 @@ compute_euclidean_distance = _core.compute_euclidean_distance
 
 
 class MatchedLoss(nn.Module):
-    """`hungarian_core.loss` as a module; keyword arguments are its options."""
+    """`hungarian_core.loss` as a module; keyword arguments are its options, checked at once."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
+        check_options("MatchedLoss", _core.loss, options, "mask", "pred_mask")
         self.options = options
 
     def forward(self, y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Any:
@@ -56,10 +58,11 @@ class HungarianLoss(nn.Module):
 
 
 class PITLoss(nn.Module):
-    """`hungarian_core.pit_loss` as a module; keyword arguments are its options."""
+    """`hungarian_core.pit_loss` as a module; keyword arguments are its options, checked at once."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
+        check_options("PITLoss", _core.pit_loss, options, "mask", "estimate_mask")
         self.options = options
 
     def forward(self, estimates: Tensor, references: Tensor, mask: Tensor | None = None) -> Any:

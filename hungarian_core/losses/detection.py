@@ -200,9 +200,11 @@ class DetrLoss:
             **changes: Arguments of `DetrLoss` to set otherwise.
 
         Raises:
+            TypeError: An argument is none of `DetrLoss`.
             ValueError: There is no such preset.
         """
         _checks.one_of("preset", name, tuple(PRESETS))
+        _checks.options("DetrLoss.preset", DetrLoss.__init__, changes)
         return cls(num_classes, **{**PRESETS[name], **changes})
 
     def __call__(

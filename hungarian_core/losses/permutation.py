@@ -251,3 +251,5 @@ _METRICS = {
     "l1": _Metric(_l1),
     "mse": _Metric(_mse, _mse_matrix),
 }
+
+METRICS = tuple(_METRICS)
