@@ -10,6 +10,8 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
 from hungarian_core._minimise import among_valid
 
+_INF = float("inf")
+
 
 def mask_of(
     name: str,
@@ -47,16 +49,20 @@ def price_of(
     _checks.price_shape(came, shape)
     if len(came) == len(shape) - 2:
         given = given[..., None]
-    found = xp.astype(given, cost.dtype, copy=False)
-    whole = xp.broadcast_to(found, shape[:-1])
-    if given.dtype == cost.dtype or not _readable(found, backend):
-        return whole
-    if xp.isdtype(given.dtype, "integral"):
-        warn_if_rounded("unmatched_cost", given.dtype, whole, rows, backend, xp)
-    elif xp.isdtype(given.dtype, "real floating"):
-        lost = xp.broadcast_to(xp.isfinite(given) & ~xp.isfinite(found), shape[:-1])
+    lost = None
+    if xp.isdtype(given.dtype, "real floating"):
+        narrow = xp.finfo(cost.dtype)
+        if xp.finfo(given.dtype).bits > narrow.bits:
+            lost = xp.isfinite(given) & (xp.abs(given) > float(narrow.max))
+            # NumPy would warn of it, beside an invalid row too.
+            given = xp.where(lost & (given > 0), _INF, given)
+            given = xp.where(lost & (given < 0), -_INF, given)
+    found = xp.broadcast_to(xp.astype(given, cost.dtype, copy=False), shape[:-1])
+    if lost is not None and _readable(lost, backend):
+        lost = xp.broadcast_to(lost, shape[:-1])
         _checks.fits("unmatched_cost", lost if rows is None else lost & rows, cost.dtype, xp)
-    return whole
+    warn_if_rounded("unmatched_cost", given.dtype, found, rows, backend, xp)
+    return found
 
 
 def warn_if_rounded(

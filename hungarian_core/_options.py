@@ -87,13 +87,15 @@ def solver(name: Any) -> None:
     """
     if not isinstance(name, str):
         raise ValueError(f"solver is {name!r}; expected the name of a solver, such as 'auto'")
-    if name not in OURS and name not in _installed:
+    if name not in OURS:
         _look_for(name)
 
 
 @untraced
 def _look_for(name: str) -> None:
-    """Note in `_installed` that there is a solver of this name."""
+    """Raise if there is no solver of this name; what there is, is noted in `_installed`."""
+    if name in _installed:
+        return
     if name not in host_solvers():
         known = (*OURS, *sorted(set(host_solvers()) - set(OURS)))
         raise ImportError(

@@ -150,8 +150,8 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
 
     Args:
         backend: A registered name, an instance, or None to go by the arrays' types.
-        *arrays: The arrays of the call. Lists and numbers adapt to the others;
-            if there is nothing else, NumPy takes them.
+        *arrays: The arrays of the call. Lists and numbers, NumPy's too, adapt to the others; if
+            there is nothing else, NumPy takes them.
         **named: The same, with the names that an error message should use.
 
     Raises:
@@ -179,7 +179,8 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
         root = _root_of(type(x))
         if root is None:
             raise ValueError(_unknown_type(_label(x, arrays, named), x))
-        if not root:
+        # NumPy's numbers and arrays () are numbers, as Python's are.
+        if not root or (root == "numpy" and not x.ndim):
             continue
         candidate = _loaded[root]
         if found is None:

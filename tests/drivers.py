@@ -229,7 +229,7 @@ def array_api_strict() -> list[Driver]:
     """Return the drivers of array_api_strict: its strictest flags, and a device of its own."""
     import array_api_strict as xp
 
-    from hungarian_core import Backend
+    from hungarian_core import Backend, host_array
 
     class StrictBackend(Backend):
         name = "array_api_strict"
@@ -237,7 +237,7 @@ def array_api_strict() -> list[Driver]:
         def asarray(self, x: Any, like: Any = None) -> Any:
             if hasattr(x, "__array_namespace__") and type(x).__module__.startswith(self.name):
                 return x
-            x = x if isinstance(x, (list, tuple, int, float)) else np.asarray(x)
+            x = host_array(x, like, self)
             return xp.asarray(x, device=None if like is None else like.device)
 
         def host_call(self, function: Any, *arrays: Any, like: Any) -> Any:

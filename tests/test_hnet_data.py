@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,40 @@ def test_bad_files(tmp_path: Path) -> None:
             hc.hnet.load(path)
     save_file(params, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"the format is 'pt'; expected 'hungarian_core\.hnet 1'"):
+        hc.hnet.load(path)
+
+
+def test_a_file_keeps_what_load_promises(tmp_path: Path) -> None:
+    """Float32, finite, of the right names and shapes: whatever else a file holds is refused."""
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    path = tmp_path / "weights.safetensors"
+    params = hc.hnet.init_params(width=2, layers=1)
+    nan = params["gate.out"] * np.float32(np.nan)
+    for change, message in (
+        ({"gate.out": params["gate.out"].astype("f8")}, r"'gate\.out' has dtype float64; expected"),
+        ({"gate.out": params["gate.out"].astype("f2")}, r"'gate\.out' has dtype float16; expected"),
+        ({"gate.out": np.zeros(2, "i4")}, r"'gate\.out' has dtype int32; expected float32"),
+        ({"gate.out": nan}, r"'gate\.out' holds nan; expected finite numbers"),
+        ({"cost.gate": np.array(np.inf, "f4")}, r"'cost\.gate' holds inf; expected finite numbers"),
+        ({"gate.bias": np.zeros(3, "f4")}, r"'gate\.bias' has shape \(3,\); expected \(2,\)"),
+        ({"more": np.zeros(3, "f4")}, r"it lacks nothing and has more besides"),
+        ({"gate.bias": None}, r"it lacks gate\.bias and has nothing besides"),
+    ):
+        changed = {name: x for name, x in {**params, **change}.items() if x is not None}
+        save_file(changed, path, metadata={"format": "hungarian_core.hnet 1"})
+        with pytest.raises(ValueError, match=rf"weights\.safetensors.*{message}"):
+            hc.hnet.load(path)
+    whole = hc.hnet.init_params(width=np.int64(2), layers=np.int32(1))
+    assert {name: x.shape for name, x in whole.items()} == {k: x.shape for k, x in params.items()}
+
+
+def test_a_dtype_that_numpy_lacks_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    about = {"format": "hungarian_core.hnet 1"}
+    tensor = {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}
+    header = json.dumps({"__metadata__": about, "a": tensor}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(ValueError, match=r"weights\.safetensors"):
         hc.hnet.load(path)
 
 

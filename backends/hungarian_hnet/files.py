@@ -26,7 +26,13 @@ class Network:
     def max_len(self) -> int | None:
         """Return the number of rows and columns that it was trained for, if that is known."""
         known = self.metadata.get("max_len")
-        return None if known is None else int(known)
+        if known is None:
+            return None
+        if not known.isdecimal() or int(known) < 1:
+            raise UserError(
+                f"{self.name}: max_len is {known!r} in its metadata; expected a whole number"
+            )
+        return int(known)
 
     def filled(self, source: Source) -> Source:
         """Return `source` with the kind of problems of the training where it names none."""

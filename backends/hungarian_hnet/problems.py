@@ -13,9 +13,11 @@ import numpy as np
 from hungarian_core.hnet.data import Samples, generate
 from hungarian_hnet.errors import UserError
 from hungarian_hnet.files import replaced
-from hungarian_hnet.recipe import Source
+from hungarian_hnet.recipe import DISTANCES, MISSING, Source
 
 FORMAT = "hungarian-core hnet data 1"
+_BOOLEAN = ("association", "row_mask", "col_mask", "masked")
+_KINDS = {"b": "bool", "f": "floats", "iu": "integers"}
 _FOREIGN = "this is no data set of `hungarian-core hnet data`"
 
 
@@ -127,11 +129,13 @@ def read(path: Path, source: Source) -> Problems:
         raise UserError(f"{path}: damaged, or not the whole of a file ({error})") from error
     except (ValueError, TypeError, AttributeError) as error:  # no .npz, or with pickles
         raise UserError(f"{path}: {_FOREIGN}") from error
-    header = str(arrays.pop("header", "{}"))
-    about = json.loads(header) if header.startswith("{") else {}
+    about = _header(arrays.pop("header", None))
     if about.get("format") != FORMAT or set(arrays) != set(Samples._fields):
         raise UserError(f"{path}: {_FOREIGN}")
-    problems = Problems(Samples(**arrays), about["missing"], about["distance"])
+    samples = Samples(**arrays)
+    if (wrong := _wrong(samples, about)) is not None:
+        raise UserError(f"{path}: {wrong}; make the file anew by `hungarian-core hnet data`")
+    problems = Problems(samples, about["missing"], about["distance"])
     if source.max_len not in (None, problems.max_len):
         raise UserError(
             f"{path} has max_len {problems.max_len}; expected --max-len {source.max_len}: leave "
@@ -143,3 +147,39 @@ def read(path: Path, source: Source) -> Problems:
             "it out to take that of the file"
         )
     return problems
+
+
+def _header(text: Any) -> dict[str, Any]:
+    """Return what a file says of itself, nothing if that cannot be read."""
+    try:
+        about = json.loads(str(text))
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _wrong(samples: Samples, about: dict[str, Any]) -> str | None:
+    """Say what of a file's contents cannot be, or return None."""
+    for name, known in (("missing", MISSING), ("distance", tuple(DISTANCES))):
+        if about.get(name) not in known:
+            return f"{name} is {about.get(name)!r}; expected one of {', '.join(known)}"
+    size, *extents = samples.distance.shape or (0,)
+    length = extents[0] if extents else 0
+    shapes = {
+        "distance": (size, length, length), "association": (size, length, length),
+        "row_mask": (size, length), "col_mask": (size, length),
+    }  # fmt: skip
+    for name, array in samples._asdict().items():
+        expected = shapes.get(name, (size,))
+        if array.shape != expected:
+            return f"{name} has shape {array.shape}; expected {expected}"
+        kinds = "b" if name in _BOOLEAN else "f" if name == "distance" else "iu"
+        if array.dtype.kind not in kinds:
+            return f"{name} has dtype {array.dtype}; expected {_KINDS[kinds]}"
+    if not size or not length:
+        return f"it holds {size} problems of {length} rows; expected some"
+    if not (samples.distance >= 0).all() or np.isinf(samples.distance).any():
+        return "distance holds NaN, infinite or negative numbers; expected distances"
+    if max(samples.association.sum(axis=axis).max() for axis in (1, 2)) > 1:
+        return "association has several partners for one object; expected one at most"
+    return None

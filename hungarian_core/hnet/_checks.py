@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hungarian_core._checks import mask, one_of, real, same
+import numpy as np
+
+from hungarian_core._checks import mask, one_of, real, same, whole
 
 __all__ = ["association", "distance_shape", "mask", "one_of", "real", "size", "structure"]
 
@@ -27,8 +29,7 @@ def association(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
 
 def size(name: str, value: Any) -> None:
     """Check a number of channels or layers."""
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number from 1 on")
+    whole(name, value, 1, "a whole number from 1 on")
 
 
 def structure(params: Any, where: Any = "params") -> None:
@@ -48,13 +49,37 @@ def structure(params: Any, where: Any = "params") -> None:
     if set(shapes) != set(expected):
         raise ValueError(
             f"{where} is {_brief(params)}; expected the parameters of a network, "
-            "as init_params and load_pretrained return them"
+            f"as init_params and load_pretrained return them{_differ(set(shapes), set(expected))}"
         )
     for name, shape in expected.items():
         if shapes[name] != shape:
             raise ValueError(
                 f"{where}: {name!r} has shape {shapes[name]}; expected {shape} in a network of "
                 f"width {width} with {layers} layers"
+            )
+
+
+def _differ(came: set[str], expected: set[str]) -> str:
+    """Say which parameters lack or are too many, if it is mostly a network."""
+    if len(came & expected) < len(expected) / 2:
+        return ""
+    lacking = ", ".join(sorted(expected - came)) or "nothing"
+    more = ", ".join(sorted(map(str, came - expected))) or "nothing"
+    return f"; it lacks {lacking} and has {more} besides"
+
+
+def values(params: Mapping[str, np.ndarray], where: Any) -> None:
+    """Check that the parameters of a file are what `save` writes: float32 and finite."""
+    for name, x in params.items():
+        if x.dtype != np.float32:
+            raise ValueError(
+                f"{where}: {name!r} has dtype {x.dtype}; expected float32, as "
+                "hungarian_core.hnet.save writes it"
+            )
+        if not np.isfinite(x).all():
+            raise ValueError(
+                f"{where}: {name!r} holds {x[~np.isfinite(x)].flat[0]}; expected finite numbers: "
+                "the training diverged, or the file is damaged"
             )
 
 
@@ -94,9 +119,8 @@ def no_weights(max_len: Any, sizes: list[int]) -> str:
 def generated(max_len: Any, samples: Any, counts: Any, resolutions: Any, missing: Any) -> None:
     """Check the options of the generator."""
     one_of("missing", missing, ("published", "masked", "mixed"))
-    if not isinstance(max_len, int) or max_len < 1:
-        raise ValueError(f"max_len is {max_len!r}; expected a whole number from 1 on")
-    if not isinstance(samples, int) and len(samples) != max_len + 1:
+    whole("max_len", max_len, 1, "a whole number from 1 on")
+    if hasattr(samples, "__len__") and not len(samples) == max_len + 1:
         raise ValueError(
             f"samples has {len(samples)} numbers; expected {max_len + 1}, "
             f"for 0 to {max_len} associations, or one number"

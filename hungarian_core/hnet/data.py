@@ -99,7 +99,7 @@ def generate(
         ValueError: An option does not fit.
     """
     _checks.generated(max_len, samples, counts, resolutions, missing)
-    if isinstance(samples, int):
+    if not hasattr(samples, "__len__"):
         samples = samples_per_pair(max_len, samples)
     pairs = [(n, m) for n in range(max_len + 1) for m in range(max_len + 1)]
     pairs = pairs if counts is None else [(int(n), int(m)) for n, m in counts]

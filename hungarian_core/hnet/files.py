@@ -62,7 +62,8 @@ def load(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no file of `save`, or not the whole of one.
+        ValueError: It is no file of `save`, or not the whole of one, or its parameters are not
+            those of a network, not float32 or not finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -74,10 +75,12 @@ def load(
             metadata = dict(file.metadata() or {})
             # A file has keys and cannot be iterated over.
             params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (above)
-    except SafetensorError as error:
+    # Of a dtype that NumPy does not have, safetensors says TypeError.
+    except (SafetensorError, TypeError) as error:
         raise ValueError(_checks.unreadable(path, error)) from error
     _checks.file_format(path, metadata.pop("format", None), _FORMAT)
     _checks.structure(params, path)
+    _checks.values(params, path)
     if backend is not None:
         backend = get_backend(backend)
         return {name: backend.asarray(x) for name, x in params.items()}, metadata

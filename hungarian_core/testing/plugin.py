@@ -17,7 +17,10 @@ pytest.register_assert_rewrite(
         f"hungarian_core.testing.{name}"
         for name in ("checks", "test_assign", "test_backend", "test_boxes")
     ),
-    *(f"hungarian_core.testing.{name}" for name in ("test_errors", "test_loss", "test_slices")),
+    *(
+        f"hungarian_core.testing.{name}"
+        for name in ("test_errors", "test_input", "test_loss", "test_slices")
+    ),
     *(f"hungarian_core.testing.{name}" for name in ("test_inspection", "test_permutation")),
     *(f"hungarian_core.testing.{name}" for name in ("test_assignment_matrix", "test_gradients")),
     *(f"hungarian_core.testing.{name}" for name in ("test_masks", "test_vectors")),

@@ -185,6 +185,34 @@ def test_files_that_cannot_be_used_are_told(trained: Path, tmp_path: Path, capsy
     assert "max_len 99" in failed(capsys, "eval", "--pretrained", "99").replace("=", " ")
 
 
+def test_bad_data_is_told_in_a_line(trained: Path, tmp_path: Path, capsys: Any) -> None:
+    with np.load(trained.parent / "data.npz") as archive:
+        good = {name: archive[name] for name in archive.files}
+    header = json.loads(str(good["header"]))
+    distance = good["distance"]
+    for change, message in (
+        ({"header": np.array("no json {")}, "this is no data set"),
+        ({"header": np.array("[1]")}, "this is no data set"),
+        ({"header": np.array(json.dumps({**header, "missing": 3}))}, "missing is 3; expected one"),
+        ({"header": np.array(json.dumps({**header, "distance": "miles"}))}, "distance is 'miles'"),
+        ({"distance": distance[:-1]}, "expected ("),
+        ({"distance": distance * np.nan}, "distance holds NaN, infinite or negative numbers"),
+        ({"distance": -distance}, "distance holds NaN, infinite or negative numbers"),
+        ({"distance": distance > 0}, "distance has dtype bool; expected floats"),
+        ({"association": distance}, "association has dtype float32; expected bool"),
+        ({"association": distance > -1}, "association has several partners for one object"),
+        ({"rows": good["rows"][:, None]}, "rows has shape"),
+        ({name: x[:0] for name, x in good.items() if x.ndim}, "it holds 0 problems"),
+        ({name: np.array(1) for name in good if name != "header"}, "has shape ()"),
+    ):
+        path = tmp_path / "bad.npz"
+        np.savez(path, **{**good, **change})
+        said = failed(capsys, "eval", "--weights", trained / training.WEIGHTS, "--data", path)
+        assert message in said
+        assert str(path) in said
+        assert len(said.strip().splitlines()) == 1
+
+
 def test_sizes_that_do_not_fit_are_told(trained: Path, tmp_path: Path, capsys: Any) -> None:
     data = trained.parent / "data.npz"
     run = ("--output", tmp_path / "run")

@@ -8,7 +8,7 @@ import numpy as np
 import tapegrad
 from tapegrad import Tensor
 
-from hungarian_core import Backend
+from hungarian_core import Backend, host_array
 
 
 class TapegradBackend(Backend):
@@ -17,7 +17,7 @@ class TapegradBackend(Backend):
     name = "tapegrad"
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
-        return x if isinstance(x, Tensor) else tapegrad.asarray(np.asarray(x))
+        return x if isinstance(x, Tensor) else tapegrad.asarray(host_array(x, like, self))
 
     def stop_gradient(self, x: Tensor) -> Tensor:
         return Tensor(x.data)
