@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -182,3 +183,20 @@ def test_doctor_tells_how_to_install_what_is_missing(
     monkeypatch.setenv("COLUMNS", "120")
     assert cli.doctor() == 0
     assert 'pip install "hungarian-core[torch]"' in capsys.readouterr().out
+
+
+def test_doctor_advises_extras_that_exist(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two names of one backend neither is missing where one is there, and one is advised."""
+    find = importlib.util.find_spec
+    gone = ("jax", "jaxlib", "torch", "tensorflow")
+    monkeypatch.setattr(
+        cli.importlib.util, "find_spec", lambda name: None if name in gone else find(name)
+    )
+    monkeypatch.setenv("COLUMNS", "120")
+    assert cli.doctor() == 0
+    advised = re.findall(r"hungarian-core\[(\w+)\]", capsys.readouterr().out)
+    assert sorted(advised) == ["jax", "tensorflow", "torch"]
+    extras = importlib.metadata.metadata("hungarian-core").get_all("Provides-Extra")
+    assert set(advised) <= set(extras or ())

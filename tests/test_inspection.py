@@ -158,6 +158,75 @@ def test_wrong_arguments(options: dict[str, Any], message: str | None) -> None:
         _explain(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"assignment": np.zeros((2, 3), int)}, TypeError, "assignment is a ndarray; expected an"),
+        ({"assignment": None}, TypeError, "assignment is a NoneType; expected an Assignment"),
+        ({"terms": None}, TypeError, "terms: None came; expected an array"),
+        ({"terms": {"bbox": "cost"}}, TypeError, r"terms\['bbox'\]: the text 'cost' came"),
+        ({"terms": 1j * np.zeros((2, 3, 4))}, ValueError, "terms has dtype complex128"),
+        ({"terms": np.full((2, 3, 4), NAN)}, ValueError, "the costs at batch index 0 hold NaN"),
+        ({"terms": np.full((2, 3, 4), -np.inf), "nan": "forbid"}, ValueError, "nan='forbid'"),
+        ({"row_names": "abc"}, TypeError, "row_names is 'abc'; expected a list of names"),
+        ({"col_names": 4}, TypeError, "col_names is 4; expected a list of names"),
+    ],
+)
+def test_what_cannot_be_explained(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        _explain(**options)
+
+
+def test_names_in_arrays() -> None:
+    found = _explain(row_names=np.array(["a", "b", "c"]), col_names=np.arange(4))
+    assert found.row_names is not None
+    assert found.row_names.tolist() == [["a", "b", "c"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (None, "sample is None"),
+        (1.0, "sample is 1.0"),
+        ("1", "sample is '1'"),
+        ([], r"sample is \[\]"),
+    ],
+)
+def test_samples_that_are_none(sample: Any, message: str) -> None:
+    cost = np.zeros((2, 3, 4))
+    with pytest.raises(ValueError, match=f"sample {message}, and the assignment is a batch"):
+        hc.plot_matches(hc.assign(cost), cost, sample=sample)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda meter: meter.update(np.zeros((2, 3, 4))), ValueError, "col4row has dtype float64"),
+        (lambda meter: meter.update(np.full((2, 3), -2)), ValueError, "col4row holds -2; expected"),
+        (lambda meter: meter.update(None), TypeError, "col4row: None came"),
+        (lambda meter: meter.update(np.zeros((2, 3), int), 3), TypeError, "ids is 3; expected"),
+        (
+            lambda meter: meter.update(np.zeros((2, 3), int), [[1], [2]]),
+            TypeError,
+            r"ids holds \[1\], which cannot be looked up",
+        ),
+        (lambda _: hc.StabilityMeter("4"), ValueError, "num_cols is '4'; expected"),
+        (lambda _: hc.StabilityMeter(max_history=-1), ValueError, "max_history is -1; expected"),
+    ],
+)
+def test_what_a_meter_refuses(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(hc.StabilityMeter())
+
+
+def test_ids_in_an_array_of_text() -> None:
+    meter = hc.StabilityMeter()
+    meter.update(np.array([[0, 1], [1, 0]]), np.array(["a", "b"]))
+    assert meter.update(np.array([[1, 0], [1, 0]]), np.array(["b", "a"])) == 0.5
+
+
 def test_a_price_left_out_is_noticed() -> None:
     cost = np.array([[1.0, 8.0], [2.0, 9.0]])
     with pytest.raises(ValueError, match=r"1 pairs, where 2 valid rows.*unmatched_cost"):

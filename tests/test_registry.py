@@ -210,6 +210,67 @@ def test_unknown_type(register: Register) -> None:
         hc.get_backend(None, cost=_array("cupy"))
 
 
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        (type("DataFrame", (), {"__module__": "pandas", "to_numpy": None})(), "pass x.to_numpy()"),
+        (
+            type("csr", (), {"__module__": "scipy", "toarray": None, "nnz": 0})(),
+            "it is sparse: pass x.toarray()",
+        ),
+    ],
+    ids=["pandas", "sparse"],
+)
+def test_unknown_types_that_are_well_known(register: Register, given: Any, how: str) -> None:
+    register(numpy=_backend("numpy"))
+    with pytest.raises(ValueError, match="which no backend knows") as caught:
+        hc.get_backend(None, cost=given)
+    assert how in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", [None, hc.Backend()], ids=["by type", "given"])
+def test_what_is_no_array_is_named(register: Register, backend: Any) -> None:
+    register(numpy=_backend("numpy"))
+    for given, what in ((np, "the module 'numpy'"), ({"a": 1}, "a dict"), ("x", "the text 'x'")):
+        with pytest.raises(TypeError, match=rf"^y_true: {what} came"):
+            hc.get_backend(backend, y_pred=np.zeros(2), y_true=given)
+
+
+def test_numbers_of_numpy_adapt(register: Register) -> None:
+    torch = _backend("torch")
+    register(torch=torch, numpy=_backend("numpy"))
+    for number in (np.float32(1), np.int64(1), np.array(1.0)):
+        assert hc.get_backend(None, cost=_array("torch"), unmatched_cost=number) is torch
+        assert hc.get_backend(None, unmatched_cost=number, cost=_array("torch")) is torch
+        assert hc.get_backend(None, unmatched_cost=number).name == "numpy"
+
+
+def test_a_second_name_is_advised_as_the_first(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = register(
+        jax=ModuleNotFoundError("No module named 'jax'", name="jax"),
+        jaxlib=ModuleNotFoundError("No module named 'jaxlib'", name="jaxlib"),
+        tapegrad=ModuleNotFoundError("No module named 'tapegrad'", name="tapegrad"),
+    )
+    entries["jaxlib"].value = entries["jax"].value
+    for name, how in (
+        ("jax", "backend 'jax' needs JAX: pip install \"hungarian-core[jax]\""),
+        ("jaxlib", "backend 'jaxlib' needs JAX: pip install \"hungarian-core[jax]\""),
+        ("tapegrad", "backend 'tapegrad' needs tapegrad: pip install tapegrad"),
+    ):
+        with pytest.raises(ImportError) as caught:
+            hc.get_backend(name)
+        assert str(caught.value) == how
+    assert _registry.missing() == {}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert _registry.missing() == {
+        "jax": 'pip install "hungarian-core[jax]"', "tapegrad": "pip install tapegrad"
+    }  # fmt: skip
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "jaxlib" or None)
+    assert [*_registry.missing()] == ["tapegrad"]
+
+
 def test_backend_of_another_type() -> None:
     with pytest.raises(ValueError, match="backend is a int; expected a name such as 'torch'"):
         hc.get_backend(3)  # type: ignore[arg-type]  # the mistake under test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,7 +121,7 @@ def generated(max_len: Any, samples: Any, counts: Any, resolutions: Any, missing
     """Check the options of the generator."""
     one_of("missing", missing, ("published", "masked", "mixed"))
     whole("max_len", max_len, 1, "a whole number from 1 on")
-    if hasattr(samples, "__len__") and not len(samples) == max_len + 1:
+    if not isinstance(samples, numbers.Integral) and len(samples) != max_len + 1:
         raise ValueError(
             f"samples has {len(samples)} numbers; expected {max_len + 1}, "
             f"for 0 to {max_len} associations, or one number"

@@ -5,6 +5,7 @@ Everything is drawn for all samples at once, with NumPy, and the same seed gives
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -99,8 +100,8 @@ def generate(
         ValueError: An option does not fit.
     """
     _checks.generated(max_len, samples, counts, resolutions, missing)
-    if not hasattr(samples, "__len__"):
-        samples = samples_per_pair(max_len, samples)
+    if isinstance(samples, (int, numbers.Integral)):
+        samples = samples_per_pair(max_len, int(samples))
     pairs = [(n, m) for n in range(max_len + 1) for m in range(max_len + 1)]
     pairs = pairs if counts is None else [(int(n), int(m)) for n, m in counts]
     kinds = np.array([(r, n, m) for r in resolutions for n, m in pairs], np.int64).reshape(-1, 3)

@@ -61,6 +61,7 @@ def explain(
         backend: A backend's name or instance, by default those of the arrays.
 
     Raises:
+        TypeError: What came is no assignment, or does not hold numbers.
         ValueError: Shapes do not fit, an array is being traced, or terms, masks and options are
             not those that the assignment was made with.
 
@@ -117,7 +118,10 @@ def _fill(
     j = col4row[i]
     _inputs.pairs(at, len(i), bool(valid[i, j].all()), (rows.sum(), cols.sum()), price is not None)
 
-    cost = sign * _repaired(sign * cost, valid, nan)
+    repaired = _repaired(sign * cost, valid, nan)
+    lost = np.isnan(repaired) | (repaired == -np.inf)
+    _inputs.sound(at, bool((lost & valid).any()), nan)
+    cost = sign * repaired
     found.cost[at][i] = cost[i, j]
     if price is not None:
         found.cost[at][found.unmatched_rows[at]] = price[found.unmatched_rows[at]]
@@ -196,7 +200,7 @@ def names_of(
     """Return names as `(..., extent)`, empty where a sample has fewer."""
     if names is None:
         return None
-    entries = to_host(option, names).tolist() if hasattr(names, "shape") else list(names)
+    entries = _inputs.entries(option, names, "names")
     nested = bool(batch) and any(isinstance(x, (list, tuple)) for x in entries)
     each = entries if nested else [entries]
     _inputs.names(option, [len(x) for x in each], nested, batch[-1:] if nested else (), extent)

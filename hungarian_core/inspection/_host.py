@@ -22,11 +22,13 @@ def to_host(name: str, x: Array, backend: str | Backend | None = None) -> np.nda
     Raises:
         ValueError: `x` is a symbol in a program being traced.
     """
+    _checks.array(name, x)
     backend = get_backend(backend, **{name: x})
     x = backend.asarray(x)
     _inputs.concrete(name, backend.is_traced(x))
     x = backend.stop_gradient(x)
     xp = backend.namespace(x)
+    _checks.real(name, x, xp)
     if xp.isdtype(x.dtype, "real floating"):  # NumPy has no bfloat16
         x = xp.astype(x, solving_dtype(x.dtype, xp), copy=False)
     values: list[np.ndarray] = []
@@ -44,6 +46,7 @@ def assignment_to_host(
     assignment: Assignment, backend: str | Backend | None = None
 ) -> tuple[np.ndarray, ...]:
     """Return the fields of an assignment, floats as float64."""
+    _inputs.assignment(assignment)
     fields = zip(Assignment._fields, assignment, strict=True)
     found = (to_host(f"assignment.{name}", x, backend) for name, x in fields)
     return tuple(x.astype(np.float64) if x.dtype.kind == "f" else x for x in found)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from hungarian_core.assignment import Assignment
+
 
 def concrete(name: str, traced: bool) -> None:
     """Check that an array has values."""
@@ -12,6 +16,37 @@ def concrete(name: str, traced: bool) -> None:
             f"{name} is a symbol in a program being traced and has no values to look at; return "
             "it from the compiled function and look at what comes out"
         )
+
+
+def assignment(x: Any) -> None:
+    """Check that something is an assignment, or the tuple of its fields."""
+    if not isinstance(x, tuple) or len(x) != len(Assignment._fields):
+        raise TypeError(
+            f"assignment is a {type(x).__name__}; expected an Assignment, which assign returns, as "
+            "the first argument, and the costs as the second"
+        )
+
+
+def matches(name: str, dtype: Any, least: int) -> None:
+    """Check that an array holds columns, or -1 for none."""
+    if dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} has dtype {dtype}; expected an Assignment, or its col4row: integers, one "
+            "column per row"
+        )
+    if least < -1:
+        raise ValueError(f"{name} holds {least}; expected columns, or -1 for an unmatched row")
+
+
+def entries(option: str, given: Any, what: str) -> list[Any]:
+    """Return names or ids as a list, those of an array as Python's."""
+    if hasattr(given, "to_numpy"):  # of pandas
+        given = given.to_numpy()
+    if isinstance(given, np.ndarray):
+        return given.tolist() if given.ndim else [given.item()]
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{option} is {given!r}; expected a list of {what}")
+    return list(given)
 
 
 def explained(name: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
@@ -33,6 +68,16 @@ def pairs(
             f"the assignment has {what}{_at(at)}, where {extents[0]} valid rows and {extents[1]} "
             f"valid columns make {expected} pairs; pass row_mask, col_mask and unmatched_cost as "
             "the assignment had them"
+        )
+
+
+def sound(at: tuple[int, ...], unsound: bool, nan: str) -> None:
+    """Check that costs are some that a matching could have been made of."""
+    if unsound:
+        raise ValueError(
+            f"the costs{_at(at)} hold NaN or -inf (+inf with maximize) among valid pairs, where "
+            f"assign with nan={nan!r} finds no matching; pass the costs that the assignment was "
+            "made from, and nan= and the masks as it had them"
         )
 
 
@@ -66,8 +111,16 @@ def layers(shape: tuple[int, ...]) -> None:
         raise ValueError(f"col4row has shape {shape}; expected (L, ..., n), a leading layer axis")
 
 
-def ids(count: int, batch: tuple[int, ...]) -> None:
-    """Check the number of sample ids."""
+def ids(named: list[Any], batch: tuple[int, ...]) -> None:
+    """Check the ids of samples."""
+    count = len(named)
+    for name in named:
+        try:
+            hash(name)
+        except TypeError:
+            raise TypeError(
+                f"ids holds {name!r}, which cannot be looked up; expected numbers, text or tuples"
+            ) from None
     if count != batch[-1]:
         raise ValueError(
             f"ids has {count} entries; expected {batch[-1]}, one for each sample of the batch"
@@ -82,17 +135,20 @@ def drawable(cost: bool, true_boxes: bool, pred_boxes: bool) -> None:
 
 def sample(chosen: Any, batch: tuple[int, ...]) -> tuple[int, ...]:
     """Return the place of one sample of a batch, checked."""
-    at = () if chosen is None else (chosen,) if hasattr(chosen, "__index__") else tuple(chosen)
+    at: tuple[Any, ...] = (chosen,)
+    if chosen is None or isinstance(chosen, (tuple, list)) or getattr(chosen, "ndim", 0) == 1:
+        at = () if chosen is None else tuple(chosen)
     if chosen is None and all(extent == 1 for extent in batch):
         return (0,) * len(batch)
     if len(at) != len(batch) or any(
-        not -extent <= k < extent for k, extent in zip(at, batch, strict=True)
+        not hasattr(k, "__index__") or not -extent <= k < extent
+        for k, extent in zip(at, batch, strict=True)
     ):
         raise ValueError(
             f"sample is {chosen!r}, and the assignment is a batch of shape {batch}; expected "
             f"{'an index' if len(batch) == 1 else 'an index for each batch axis'}"
         )
-    return tuple(k % extent for k, extent in zip(at, batch, strict=True))
+    return tuple(int(k) % extent for k, extent in zip(at, batch, strict=True))
 
 
 def panels(came: int, expected: int) -> None:
@@ -101,6 +157,13 @@ def panels(came: int, expected: int) -> None:
         raise ValueError(
             f"axes holds {came}; expected {expected}: one for the costs, one for the boxes"
         )
+
+
+def axes(given: list[Any]) -> None:
+    """Check that there is something to draw on."""
+    for x in given:
+        if not hasattr(x, "imshow"):
+            raise TypeError(f"axes holds {x!r}; expected axes of matplotlib, or a pair of them")
 
 
 def image(shape: tuple[int, ...]) -> None:

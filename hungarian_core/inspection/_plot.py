@@ -115,6 +115,7 @@ def _panels(axes: Any, count: int) -> list[Any]:
     if axes is not None:
         given = list(np.ravel(axes))
         _inputs.panels(len(given), count)
+        _inputs.axes(given)
         return given
     try:
         from matplotlib import pyplot

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
 from hungarian_core.assignment import Assignment
 from hungarian_core.inspection import _inputs
@@ -56,9 +57,12 @@ class StabilityMeter:
         max_samples: int = 200_000,
         max_history: int = 10_000,
     ) -> None:
-        self.num_cols = num_cols
-        self.max_samples = max_samples
-        self.max_history = max_history
+        expected = "a number of them"
+        self.num_cols = None
+        if num_cols is not None:
+            self.num_cols = _checks.whole("num_cols", num_cols, 0, expected)
+        self.max_samples = _checks.whole("max_samples", max_samples, 0, expected)
+        self.max_history = _checks.whole("max_history", max_history, 0, expected)
         self.reset()
 
     def reset(self) -> None:
@@ -231,11 +235,16 @@ def _matching(
 ) -> tuple[Ints, NDArray[np.bool_], int]:
     """Return `col4row`, which samples failed, and the number of columns as far as known."""
     if not isinstance(assignment, Assignment):
-        col4row = to_host("col4row", assignment, backend).astype(np.int64)
+        col4row = _columns(to_host("col4row", assignment, backend))
         return col4row, np.zeros(col4row.shape[:-1], np.bool_), 0
-    col4row = to_host("assignment.col4row", assignment.col4row, backend).astype(np.int64)
+    col4row = _columns(to_host("assignment.col4row", assignment.col4row, backend))
     failed = np.asarray(np.isnan(to_host("assignment.cost", assignment.cost, backend)))
     return col4row, failed, int(assignment.row4col.shape[-1])
+
+
+def _columns(col4row: np.ndarray) -> Ints:
+    _inputs.matches("col4row", col4row.dtype, int(col4row.min(initial=0)))
+    return col4row.astype(np.int64)
 
 
 def _keys(ids: Any, batch: tuple[int, ...]) -> dict[tuple[int, ...], Hashable]:
@@ -245,6 +254,8 @@ def _keys(ids: Any, batch: tuple[int, ...]) -> dict[tuple[int, ...], Hashable]:
         return {at: at for at in places}
     if not batch:
         return {(): (ids,)}
-    named = to_host("ids", ids).tolist() if hasattr(ids, "shape") else list(ids)
-    _inputs.ids(len(named), batch)
+    if hasattr(ids, "shape") and not isinstance(ids, np.ndarray):
+        ids = to_host("ids", ids)
+    named = _inputs.entries("ids", ids, "values, one for each sample")
+    _inputs.ids(named, batch)
     return {at: (*at[:-1], named[at[-1]]) for at in places}

@@ -65,7 +65,7 @@ def test_a_price_that_only_half_precision_could_not_hold(driver: Driver) -> None
 @pytest.mark.parametrize("temperature", [0.3, np.float32(0.3), np.array(0.3)])
 def test_a_temperature_keeps_its_digits(driver: Driver, temperature: Any) -> None:
     checks.need(driver, "float64")
-    checks.skip_slow(driver)
+    checks.skip_long(driver)
     even = np.array([[0.2, 0.9], [0.9, 0.2]])  # so symmetric that each row is a softmax
 
     def run(x: Any) -> Any:
@@ -90,13 +90,18 @@ def test_lists_beside_double_precision(driver: Driver) -> None:
 def test_targets_in_lists(driver: Driver) -> None:
     """Labels, boxes, weights, and no object at all, as lists, are what they are as arrays."""
     checks.need(driver, "float64")
+    checks.skip_long(driver)
     backend = _alone(driver)
     rng = np.random.default_rng(0)
     logits, boxes = rng.normal(size=(2, 3, 4)), rng.uniform(0.2, 0.6, (2, 3, 4))
     extra = rng.uniform(size=(2, 1, 3))
-    lists = [{"labels": [1], "boxes": [[0.1, 0.2, 0.3, 0.4]]}, {"labels": [], "boxes": []}]
+    box = [0.1, 0.2, 0.3, 0.4]
+    lists: list[dict[str, Any]] = [
+        {"labels": [1], "boxes": [box]},
+        {"labels": [], "boxes": []},
+    ]
     arrays = [
-        {"labels": np.array([1]), "boxes": np.array([[0.1, 0.2, 0.3, 0.4]])},
+        {"labels": np.array([1]), "boxes": np.array([box])},
         {"labels": np.zeros(0, int), "boxes": np.zeros((0, 4))},
     ]
     options: dict[str, Any] = {"class_weights": [0.1, 0.7, 1.3], "no_object_weight": 0.1}
@@ -118,12 +123,13 @@ def test_masks_in_lists(driver: Driver) -> None:
     assert driver.to_numpy(found.col4row).tolist() == [-1, 1]
     total = hc.assignment_cost(cost, **masks, unmatched_cost=[0.2, 0.1], backend=backend)
     assert float(driver.to_numpy(total)) == np.float32(0.1)
-    matrix = hc.assignment_matrix(cost, "blackbox", **masks, backend=backend)
-    assert driver.to_numpy(matrix).tolist() == [[0, 0, 0], [0, 1, 0]]
     bad = COST.copy()
     bad[0, 0] = bad[1, 2] = np.nan
     count = hc.count_invalid(driver.from_numpy(bad, "float32"), **masks, backend=backend)
     assert int(driver.to_numpy(count)) == 1
+    checks.skip_long(driver)
+    matrix = hc.assignment_matrix(cost, "blackbox", **masks, backend=backend)
+    assert driver.to_numpy(matrix).tolist() == [[0, 0, 0], [0, 1, 0]]
     options: dict[str, Any] = {"samples": np.int64(2), "seed": np.int64(3), "backend": backend}
     target = [[False, False, False], [False, True, False]]
     value = hc.fenchel_young_loss(cost, target, **masks, **options)
@@ -299,15 +305,16 @@ def test_whole_numbers_of_every_kind(driver: Driver, kind: str) -> None:
     if not hasattr(number(2), "__index__"):
         pytest.skip("arrays of this framework are no numbers")
     cost = driver.from_numpy(COST, "float32")
+    masks = driver.from_numpy(np.ones((2, 3, 3)), "float32")
+    expected = hc.masks.dice(masks, masks, axes=2, backend=backend)
+    found = hc.masks.dice(masks, masks, axes=number(2), backend=backend)
+    np.testing.assert_array_equal(driver.to_numpy(found), driver.to_numpy(expected))
+    checks.skip_long(driver)
     options: dict[str, Any] = {"samples": number(2), "seed": number(3), "backend": backend}
     expected = hc.assignment_matrix(cost, "perturbed", samples=2, seed=3, backend=backend)
     found = hc.assignment_matrix(cost, "perturbed", **options)
     np.testing.assert_array_equal(driver.to_numpy(found), driver.to_numpy(expected))
     hc.assignment_matrix(cost, iterations=number(2), backend=backend)
-    masks = driver.from_numpy(np.ones((2, 3, 3)), "float32")
-    expected = hc.masks.dice(masks, masks, axes=2, backend=backend)
-    found = hc.masks.dice(masks, masks, axes=number(2), backend=backend)
-    np.testing.assert_array_equal(driver.to_numpy(found), driver.to_numpy(expected))
 
 
 @pytest.mark.parametrize("value", [True, 2.0, "2", None, np.True_], ids=repr)
