@@ -109,7 +109,11 @@ def _pick(result: Any) -> Any:
 def jax() -> list[Driver]:
     """Return the drivers of JAX: eager, jit, jit without 64 bits, and vmap."""
     import jax
+    import jax.experimental
     import jax.numpy as jnp
+
+    # It moved in JAX 0.8.
+    enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
     class Jax(Driver):
         name = "jax"
@@ -118,7 +122,7 @@ def jax() -> list[Driver]:
         dtypes = Driver.dtypes | {"bfloat16"}
 
         def context(self) -> Any:
-            return jax.enable_x64("float64" in self.dtypes)
+            return enable_x64("float64" in self.dtypes)
 
         def from_numpy(self, x: np.ndarray, dtype: str | None = None) -> jax.Array:
             return jnp.asarray(np.asarray(x), dtype)

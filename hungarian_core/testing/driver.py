@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from hungarian_core import Backend, get_backend
@@ -78,7 +79,7 @@ class Driver:
 
     def device(self, x: Any) -> Any:
         """Return where `x` lies, as something that compares equal."""
-        return x.device
+        return array_api_compat.device(x)  # NumPy's arrays know it since 2.0 only
 
     def trace(self, function: Function) -> Function:
         """Return `function`, which takes and returns arrays or tuples of them, compiled.
