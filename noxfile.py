@@ -58,12 +58,22 @@ def project(session: nox.Session, extras: str = "", *packages: str) -> None:
     session.install("--force-reinstall", "--no-deps", wheel)
 
 
+# Two processes share the tests, and one that is done takes over what the other has left: two
+# cores then take little more than half of the time. `-- -n 0` runs all in one process.
+PARALLEL = ("-n", "2", "--dist", "worksteal")
+
+
 def quiet(**extra: str) -> dict[str, str]:
     """Return an environment in which frameworks do not chatter or look for devices.
 
     And in which Python looks for no package where it is started: here it would find the sources.
     """
     return {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONSAFEPATH": "1", **extra}
+
+
+def check(session: nox.Session, *arguments: str) -> None:
+    """Run pytest in two processes."""
+    session.run("pytest", *PARALLEL, *arguments, *session.posargs, env=quiet())
 
 
 @nox.session
@@ -87,33 +97,31 @@ def core(session: nox.Session) -> None:
 def conformance(session: nox.Session, backend: str) -> None:
     """The one suite on one backend, eager and traced, with only that framework installed."""
     extra = "test" if backend == "array_api_strict" else f"{backend},test"
-    project(session, extra, *(["array-api-strict"] if backend == "array_api_strict" else []))
-    session.run("pytest", "tests/conformance", "--backend", backend, *session.posargs, env=quiet())
+    peers = ["array-api-strict"] if backend == "array_api_strict" else []
+    project(session, extra, "pytest-xdist", *peers)
+    check(session, "tests/conformance", "--backend", backend)
 
 
 @nox.session
 def third_party(session: nox.Session) -> None:
     """A stranger's backend, installed as a stranger would, with the shipped checks."""
-    project(session, "test", "./tests/third_party")
-    session.run(
-        "pytest", "tests/conformance", "--backend", "third_party", *session.posargs, env=quiet()
-    )
+    project(session, "test", "pytest-xdist", "./tests/third_party")
+    check(session, "tests/conformance", "--backend", "third_party")
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
     peers = ("array-api-strict", "optax", "ott-jax", "torchmetrics", "transformers")
-    project(session, "all,test", *peers, "lightning", "pycocotools")
-    elsewhere = ("--ignore=tests/conformance", "--ignore=tests/hnet")
-    session.run("pytest", "tests", *elsewhere, *session.posargs, env=quiet())
+    project(session, "all,test", *peers, "lightning", "pycocotools", "pytest-xdist")
+    check(session, "tests", "--ignore=tests/conformance", "--ignore=tests/hnet")
 
 
 @nox.session
 def hnet(session: nox.Session) -> None:
     """The commands that train and examine the learned network, with Lightning and Ray."""
-    project(session, "hnet,tune,test")
-    session.run("pytest", "tests/hnet", *session.posargs, env=quiet())
+    project(session, "hnet,tune,test", "pytest-xdist")
+    check(session, "tests/hnet")
 
 
 @nox.session
@@ -222,6 +230,6 @@ def lock(session: nox.Session) -> None:
     session.install(
         *(".[all,hnet,tune,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
         *("optax", "ott-jax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
-        *("lightning", "pycocotools", "cmake", "ninja"),
+        *("lightning", "pycocotools", "pytest-xdist", "cmake", "ninja"),
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

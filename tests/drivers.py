@@ -80,9 +80,18 @@ def torch() -> list[Driver]:
         thorough = thorough_native = False
 
         def trace(self, function: Function) -> Function:
-            # The graph is captured and differentiated as always; only the code generator, which
-            # takes ten seconds per program, is left out here. tests/test_compiled.py has it.
-            return torch.compile(function, fullgraph=True, backend="aot_eager")
+            # The graph is captured as always; only the code generator, which takes ten seconds
+            # per program, is left out here. tests/test_frameworks.py has it.
+            return torch.compile(function, fullgraph=True, backend="eager")
+
+        def value_and_grad(
+            self, function: Function, arrays: Sequence[torch.Tensor], upstream: torch.Tensor
+        ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+            # Only here AOTAutograd has something to add: graphs of both ways, made at once.
+            compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+            leaves = [x.detach().clone().requires_grad_() for x in arrays]
+            value = compiled(*leaves)
+            return value, torch.autograd.grad(value, leaves, upstream)
 
         @contextlib.contextmanager
         def context(self) -> Any:
