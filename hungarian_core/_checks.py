@@ -139,6 +139,15 @@ def classes(labels: tuple[Any, ...], logits: tuple[Any, ...]) -> None:
         )
 
 
+def labels(outside: Array, given: Array, expected: str, backend: Backend, xp: Namespace) -> None:
+    """Raise if a label `(..., n)` is out of range; for concrete arrays only."""
+    if bool(xp.any(outside)):
+        wrong = xp.where(outside, given, 0)
+        low, high = int(xp.min(wrong)), int(xp.max(wrong))
+        first = place(xp.any(outside, axis=-1), backend, xp)
+        raise ValueError(f"labels holds {low if low < 0 else high}{first}; expected {expected}")
+
+
 def terms(given: Any, names: tuple[str, ...]) -> None:
     """Check the terms of a weighted sum."""
     if not isinstance(given, Mapping) or not given:

@@ -11,9 +11,10 @@ points, as `sample` returns them, and with ``axes=3`` a volume.
   where a prediction is least certain, among random ones that the caller draws.
 
 Everything is computed in the dtype of the logits, or in float32 for float16 and bfloat16, and is
-differentiable; nothing overflows for finite logits. Of a true mask that is padding, NaN comes
-through to its own row of costs, which the `row_mask` of `assign` takes out, or to its own loss.
-Where gradients are taken, set padding to 0 beforehand: 0 times NaN would reach the logits.
+differentiable; nothing overflows for finite logits. An infinite logit is a pixel without doubt: it
+costs nothing where it is right, and infinity where it is wrong. Of a true mask that is padding,
+NaN comes through to its own row of costs, which the `row_mask` of `assign` takes out, or to its own
+loss. Where gradients are taken, set padding to 0 beforehand: 0 times NaN would reach the logits.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core._solve import solving_dtype
-from hungarian_core.costs.classes import as_index, power, transposed
+from hungarian_core.costs.classes import as_index, power, times, transposed
 
 
 def pairwise_bce(
@@ -50,8 +51,9 @@ def pairwise_bce(
         Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation,
         CVPR 2022.
     """
-    targets, logits, xp = _masks(targets, logits, axes, True, backend)
-    return _mean_product(targets, *_cross_entropies(logits, xp), xp)
+    targets, logits, backend, xp = _masks(targets, logits, axes, True, backend)
+    finite, infinite = _parted(logits, backend, xp)
+    return _mean_product(targets, _cross_entropies(finite, xp), infinite, (1, 1), xp)
 
 
 def pairwise_focal(
@@ -84,15 +86,14 @@ def pairwise_focal(
         NeurIPS 2021, for matching. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017,
         equation 5.
     """
-    targets, logits, xp = _masks(targets, logits, axes, True, backend)
-    inside, outside = _cross_entropies(logits, xp)
-    of_inside, of_outside = (1, 1) if alpha is None else (alpha, 1 - alpha)
-    # Of -log(1 - p), a power of 1 - p has a slope for every gamma.
-    inside, outside = (
-        of_inside * inside * xp.exp(-gamma * outside),
-        of_outside * outside * xp.exp(-gamma * inside),
-    )
-    return _mean_product(targets, inside, outside, xp)
+    targets, logits, backend, xp = _masks(targets, logits, axes, True, backend)
+    weights = (1, 1) if alpha is None else (alpha, 1 - alpha)
+    finite, infinite = _parted(logits, backend, xp)
+    inside, outside = _cross_entropies(finite, xp)
+    if gamma:
+        # Of -log(1 - p), a power of 1 - p has a slope for every gamma.
+        inside, outside = inside * xp.exp(-gamma * outside), outside * xp.exp(-gamma * inside)
+    return _mean_product(targets, (inside, outside), infinite, weights, xp)
 
 
 def pairwise_dice(
@@ -104,7 +105,7 @@ def pairwise_dice(
     ``1 - (2 sum(s t) + 1) / (sum(s) + sum(t) + 1)``. Arguments, result, errors and reference are
     those of `pairwise_bce`.
     """
-    targets, logits, xp = _masks(targets, logits, axes, True, backend)
+    targets, logits, _, xp = _masks(targets, logits, axes, True, backend)
     probabilities = _sigmoid(logits, xp)
     common = _product(targets, probabilities, xp)
     sizes = xp.sum(targets, axis=-1)[..., :, None] + xp.sum(probabilities, axis=-1)[..., None, :]
@@ -128,7 +129,7 @@ def bce(
     Raises:
         ValueError: Shapes or dtypes do not fit.
     """
-    targets, logits, xp = _masks(targets, logits, axes, False, backend)
+    targets, logits, _, xp = _masks(targets, logits, axes, False, backend)
     return xp.mean(_cross_entropy(targets, logits, xp), axis=-1)
 
 
@@ -148,14 +149,17 @@ def focal(
     `pairwise_focal` where t is 0 or 1, and less in between. `alpha` and `gamma` are as there;
     other arguments, result and errors are those of `bce`.
     """
-    targets, logits, xp = _masks(targets, logits, axes, False, backend)
-    p, rest = _sigmoid(logits, xp), 1 - targets
-    wrong = p * rest + _sigmoid(-logits, xp) * targets
-    # Where it is 0, a power below 1 has no slope.
-    certain = wrong == 0
-    easy = xp.where(certain, 0, power(xp.where(certain, 1, wrong), gamma)) if gamma else 1
-    weight = 1 if alpha is None else alpha * targets + (1 - alpha) * rest
-    return xp.mean(weight * easy * _cross_entropy(targets, logits, xp), axis=-1)
+    targets, logits, backend, xp = _masks(targets, logits, axes, False, backend)
+    rest = 1 - targets
+    weight: Any = 1 if alpha is None else alpha * targets + (1 - alpha) * rest
+    if gamma:
+        wrong = _sigmoid(logits, xp) * rest + _sigmoid(-logits, xp) * targets
+        # Where it is 0, a power below 1 has no slope, and at infinity no power has one.
+        infinite = xp.isinf(logits)
+        still = infinite | (wrong == 0)
+        constant = xp.where(infinite, power(backend.stop_gradient(wrong), gamma), 0)
+        weight = weight * xp.where(still, constant, power(xp.where(still, 1, wrong), gamma))
+    return xp.mean(times(weight, _cross_entropy(targets, logits, xp), xp), axis=-1)
 
 
 def dice(
@@ -165,7 +169,7 @@ def dice(
 
     Arguments, result and errors are those of `bce`.
     """
-    targets, logits, xp = _masks(targets, logits, axes, False, backend)
+    targets, logits, _, xp = _masks(targets, logits, axes, False, backend)
     p = _sigmoid(logits, xp)
     common = 2 * xp.sum(p * targets, axis=-1)
     return 1 - (common + 1) / (xp.sum(p, axis=-1) + xp.sum(targets, axis=-1) + 1)
@@ -212,7 +216,7 @@ def sample(masks: Array, points: Array, *, backend: str | Backend | None = None)
         for column in columns:
             at = _padded((row.at * stride + column.at)[..., None, :], -missing)
             values = xp.astype(xp.take_along_axis(flat, at, axis=-1), dtype, copy=False)
-            total = total + values * (row.weight * column.weight)[..., None, :]
+            total = total + times((row.weight * column.weight)[..., None, :], values, xp)
     return total
 
 
@@ -268,8 +272,8 @@ def uncertain_points(
 
 def _masks(
     targets: Array, logits: Array, axes: int, pairwise: bool, backend: str | Backend | None
-) -> tuple[Array, Array, Namespace]:
-    """Return checked masks in the dtype to compute in, each of one axis, and the namespace."""
+) -> tuple[Array, Array, Backend, Namespace]:
+    """Return checked masks in the dtype to compute in, each of one axis, backend and namespace."""
     backend = get_backend(backend, targets=targets, logits=logits)
     logits = backend.asarray(logits)
     targets = backend.asarray(targets, like=logits)
@@ -284,7 +288,7 @@ def _masks(
         x = xp.reshape(x, (*shape[:-axes], math.prod(shape[-axes:])))
         return xp.astype(x, dtype, copy=False)
 
-    return flat(targets), flat(logits), xp
+    return flat(targets), flat(logits), backend, xp
 
 
 def _cross_entropies(x: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -294,9 +298,8 @@ def _cross_entropies(x: Array, xp: Namespace) -> tuple[Array, Array]:
 
 
 def _cross_entropy(targets: Array, x: Array, xp: Namespace) -> Array:
-    negative, tail = _tail(x, xp)
-    # In this order, what cancels for a target of 1 does so without an error.
-    return xp.where(negative, 0, x) - x * targets + tail
+    inside, outside = _cross_entropies(x, xp)
+    return times(targets, inside, xp) + times(1 - targets, outside, xp)
 
 
 def _tail(x: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -319,10 +322,40 @@ def _product(a: Array, b: Array, xp: Namespace) -> Array:
     return xp.matmul(a, transposed(b, b.ndim, xp))
 
 
-def _mean_product(targets: Array, inside: Array, outside: Array, xp: Namespace) -> Array:
-    """Return the means over pixels of what a prediction costs inside and outside of a truth."""
-    pixels = xp.sum(xp.ones_like(targets), axis=-1, keepdims=True)
-    return (_product(targets, inside, xp) + _product(1 - targets, outside, xp)) / pixels
+def _parted(x: Array, backend: Backend, xp: Namespace) -> tuple[Array, tuple[Array, Array] | None]:
+    """Return logits with 0 for infinite ones, and where -inf and +inf were; None for nowhere."""
+    infinite = xp.isinf(x)
+    if not backend.is_traced(x) and backend.on_host(x) and not bool(xp.any(infinite)):
+        return x, None
+    sides = (xp.astype(infinite & side, x.dtype) for side in (x < 0, x > 0))
+    return xp.where(infinite, xp.zeros_like(x), x), tuple(sides)
+
+
+def _mean_product(
+    targets: Array,
+    costs: tuple[Array, Array],
+    infinite: tuple[Array, Array] | None,
+    weights: tuple[float, float],
+    xp: Namespace,
+) -> Array:
+    """Return the means over pixels of what a prediction costs inside and outside of a truth.
+
+    In a product, infinity would be NaN where the truth is 0. So infinite logits are counted
+    apart: those that are right cost nothing, and one that is wrong costs infinity.
+    """
+    truths = targets, 1 - targets
+    if infinite is not None:
+        certain = infinite[0] + infinite[1] > 0
+        costs = xp.where(certain, 0, costs[0]), xp.where(certain, 0, costs[1])
+    cost: Any = 0
+    wrong: Any = 0
+    for k, weight in enumerate(weights):
+        if weight:
+            x = costs[k] if weight == 1 else costs[k] * weight
+            cost = cost + _product(truths[k], x, xp)
+            wrong = wrong if infinite is None else wrong + _product(truths[k], infinite[k], xp)
+    cost = cost / xp.sum(xp.ones_like(targets), axis=-1, keepdims=True)
+    return cost if infinite is None else xp.where(wrong > 0, math.inf, cost)
 
 
 class _Neighbour(NamedTuple):

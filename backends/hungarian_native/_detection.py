@@ -51,7 +51,7 @@ def pairs(
         giou_cost: As there.
         alpha: The alpha of the focal cost.
         safe: Whether the GIoU is the safe one.
-        only_finite: Whether infinite costs become NaN.
+        only_finite: Whether costs of +inf become NaN.
 
     Returns:
         The costs `[N, M, Q]`, 0 where there is no object; the largest logits, and for softmax

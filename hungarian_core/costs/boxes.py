@@ -68,7 +68,7 @@ def distances_and_overlaps(
     intersection, hull = inner[0] * inner[1], outer[0] * outer[1]
     union = pred[2] * pred[3] + true[2] * true[3] - intersection
     if not safe:
-        return distance, intersection / union + union / hull - 1
+        return distance, intersection / union - (hull - union) / hull
     return distance, _over(xp, intersection, union) - _over(xp, hull - union, hull)
 
 

@@ -8,6 +8,7 @@ the columns that the labels name.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
@@ -23,7 +24,8 @@ def softmax(labels: Array, logits: Array, *, backend: str | Backend | None = Non
     """Return ``-p(label)`` by softmax over all classes, as DETR matches.
 
     Args:
-        labels: `(..., n)` integer, each in 0 to C - 1.
+        labels: `(..., n)` integer, each in 0 to C - 1. Padding needs such a label too, since a
+            cost has no mask: `DetrLoss`, which has one, lets it hold anything.
         logits: `(..., m, C)` floating; the class "no object", if there is one, counts as a class.
         backend: A backend's name or instance, to which other arrays are converted; by default
             the one of the arrays.
@@ -32,7 +34,8 @@ def softmax(labels: Array, logits: Array, *, backend: str | Backend | None = Non
         `(..., n, m)` in the dtype of `logits`, or float32 for float16 and bfloat16.
 
     Raises:
-        ValueError: Shapes or dtypes do not fit.
+        ValueError: Shapes or dtypes do not fit, or a label is out of range. Where values cannot
+            be read, in a program or on an accelerator, the costs of that label are NaN.
 
     Reference:
         Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, section 3.1.
@@ -97,6 +100,7 @@ class Statistics(NamedTuple):
     # 1 + exp(logits). Less a logit it is -log p either way.
     norm: Array
     top: Array  # [..., Q] the largest logit
+    independent: bool = False  # sigmoid
 
 
 def statistics(
@@ -105,7 +109,7 @@ def statistics(
     """Return the statistics of logits `[..., Q, C]` in float32 or wider; `top` if it is known."""
     top = xp.max(logits, axis=-1) if top is None else top
     if activation == "sigmoid":
-        return Statistics(logits, *sigmoid(logits, xp), top)
+        return Statistics(logits, *sigmoid(logits, xp), top, True)
     exponential = xp.exp(logits - top[..., None])
     total = xp.sum(exponential, axis=-1, keepdims=True)
     return Statistics(logits, exponential / total, xp.log(total) + top[..., None], top)
@@ -123,18 +127,47 @@ def table(kind: ClassCost, known: Statistics, alpha: float, gamma: float, xp: Na
     p = known.probability
     if kind == "softmax":
         return -p
-    wrong = known.norm - known.logits
+    if kind == "focal_parity":
+        q = 1 - p
+        wrong, right = -xp.log(p + 1e-8), -xp.log(q + 1e-8)
+        return power(q, gamma) * wrong * alpha - power(p, gamma) * right * (1 - alpha)
+    if known.independent:  # a logit of +inf is right for certain
+        certain = known.logits == math.inf
+        wrong = xp.where(certain, 0, known.norm - xp.where(certain, 0, known.logits))
+    else:
+        wrong = known.norm - known.logits
     if kind == "nll":
         return wrong
     q, right = 1 - p, known.norm
-    if kind == "focal_parity":
-        wrong, right = -xp.log(p + 1e-8), -xp.log(q + 1e-8)
-    return power(q, gamma) * wrong * alpha - power(p, gamma) * right * (1 - alpha)
+    parts = []
+    if alpha:
+        parts.append(power(q, gamma) * wrong * alpha)
+    if alpha != 1:  # 0 times the infinite cost of what is certain would be NaN
+        parts.append(power(p, gamma) * right * (alpha - 1))
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def power(x: Array, exponent: float) -> Array:
-    """Return ``x**exponent``; the square, which nearly everybody takes, without a logarithm."""
-    return x * x if exponent == 2 else x**exponent
+    """Return ``x**exponent`` of finite numbers; the commonest without a logarithm.
+
+    Frameworks differ about 0**0, which is 1 here, and NaN**0, which is NaN.
+    """
+    if exponent == 2:
+        return x * x
+    return x**exponent if exponent else x * 0 + 1
+
+
+def times(weight: Any, x: Array, xp: Namespace) -> Array:
+    """Return ``weight * x``, where an infinite x of weight 0 counts as nothing; NaN stays NaN.
+
+    Args:
+        weight: A number, or an array that broadcasts with `x`.
+        x: Costs or losses.
+        xp: The namespace.
+    """
+    if isinstance(weight, (int, float)):
+        return weight * (x if weight else xp.where(xp.isinf(x), 0, x))
+    return weight * xp.where((weight == 0) & xp.isinf(x), 0, x)
 
 
 def pick(costs: Array, labels: Array, xp: Namespace) -> Array:
@@ -162,7 +195,17 @@ def _cost(
     labels = as_index(labels, xp)
     alpha, gamma = parameters or (0.0, 0.0)
     costs = table(kind, statistics(logits, activation, xp), alpha, gamma, xp)
-    return transposed(pick(costs, labels, xp), len(shape), xp)
+    outside = (labels < 0) | (labels >= shape[-1])
+    readable = not backend.is_traced(outside) and backend.on_host(outside)
+    if readable:
+        _checks.labels(
+            outside, labels, f"0 to {shape[-1] - 1}, as logits has {shape[-1]} classes; labels "
+            "that begin with 1 need one to be subtracted, and padding a label in range",
+            backend, xp,
+        )  # fmt: skip
+        return transposed(pick(costs, labels, xp), len(shape), xp)
+    picked = pick(costs, xp.where(outside, 0, labels), xp)
+    return transposed(xp.where(outside[..., None, :], math.nan, picked), len(shape), xp)
 
 
 def as_index(x: Array, xp: Namespace) -> Array:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._checks import one_of, place, same
+from hungarian_core._checks import one_of, same
 
 CLASS_LOSSES = ("softmax", "focal", "varifocal", "ia_bce")
 
@@ -94,16 +95,78 @@ def targets(shapes: Mapping[str, tuple[Any, ...]], images: Any, with_boxes: bool
             )
 
 
-def labels(outside: Array, given: Array, num_classes: int, backend: Backend, xp: Namespace) -> None:
-    """Raise if a label is out of range; for concrete arrays only."""
-    if bool(xp.any(outside)):
-        wrong = xp.where(outside, given, 0)
-        low, high = int(xp.min(wrong)), int(xp.max(wrong))
+def ignored(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
+    """Check the flags of the objects to ignore."""
+    came = backend.shape(x)
+    if not xp.isdtype(x.dtype, "bool") or len(came) != len(shape):
         raise ValueError(
-            f"labels holds {low if low < 0 else high}{place(xp.any(outside, axis=1), backend, xp)}"
-            f"; expected 0 to {num_classes - 1} with num_classes={num_classes}; labels that begin "
-            "with 1 need num_classes to be one more, and an object without a class ignore=True"
+            f"ignore has dtype {x.dtype} and shape {came}; expected bool {shape}, True for an "
+            "object that costs and gains nothing"
         )
+
+
+def query_mask(x: Array, logits: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
+    """Check the flags of queries against the shape of the logits."""
+    *front, queries, _ = logits
+    came = backend.shape(x)
+    fits = (
+        len(came) == len(expected) and all(map(same, came, expected))
+        for expected in ((front[-1], queries), (*front, queries))
+    )
+    if not xp.isdtype(x.dtype, "bool") or not any(fits):
+        raise ValueError(
+            f"query_mask has dtype {x.dtype} and shape {came}; expected bool "
+            f"{(front[-1], queries)}"
+            + (f" or {(*front, queries)}" if len(front) > 1 else "")
+            + ", True where there is a query"
+        )
+
+
+# Boxes reach out of the image where augmentation does not clip them: a zoom by 5 about any point
+# keeps what is seen within these bounds. Numbers of pixels are far outside.
+_MIDDLES, _REACH = (0.5, 2.5), 2.5  # of centres and of sides
+# Corners taken for centre and sides have sides beyond the centres, which hardly so many boxes have.
+_MANY = 12
+_warned: list[str] = []
+
+
+def true_boxes(boxes: Array, mask: Array, backend: Backend, xp: Namespace) -> None:
+    """Raise if a true box cannot be one in cxcywh, relative; for concrete arrays only."""
+    centres, sides = boxes[..., :2], boxes[..., 2:]
+    fits = (xp.abs(centres - _MIDDLES[0]) <= _REACH) & (xp.abs(sides - _MIDDLES[1]) <= _REACH)
+    bad = mask & ~xp.all(fits, axis=-1)
+    if bool(xp.any(bad)):
+        objects = backend.shape(bad)[1]
+        flat = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int8), axis=0))
+        image, k = divmod(flat, objects)
+        box = tuple(float(boxes[image, k, side]) for side in range(4))
+        raise ValueError(
+            f"boxes of the targets holds ({', '.join(f'{x:.4g}' for x in box)}) (image {image}, "
+            f"object {k}); expected cxcywh relative to the image: centres from 0 to 1, or "
+            "-2 to 3 at most, and sides from 0 to 1, or to 5 at most. "
+            f"{_CONVERT}; check_targets=False takes boxes as they are"
+        )
+    if not bool(xp.any(mask & ~xp.all(sides > centres, axis=-1))):
+        _corners(centres, sides, mask, xp)
+
+
+_CONVERT = (
+    'Convert corners with hungarian_core.boxes.convert(boxes, "xyxy", "cxcywh"), and divide pixels '
+    "by the width and height of the image"
+)
+
+
+def _corners(centres: Array, sides: Array, mask: Array, xp: Namespace) -> None:
+    """Warn once if boxes, all of whose sides are beyond their centres, reach out of the image."""
+    outside = mask[..., None] & (centres + sides * 0.5 > 1.05)
+    if int(xp.sum(xp.astype(mask, xp.int32))) < _MANY or not bool(xp.any(outside)) or _warned:
+        return
+    _warned.append("corners")
+    warnings.warn(
+        "the true boxes look like corners, xyxy: all of them have sides beyond their centres and "
+        f"some reach out of the image; expected cxcywh. {_CONVERT}",
+        stacklevel=5,
+    )
 
 
 def no_boxes(class_loss: str) -> None:
@@ -167,7 +230,7 @@ def mask_shapes(
         )
 
 
-def target_list(targets: Any) -> None:
+def target_list(targets: Any, optional: tuple[str, ...]) -> None:
     """Check the form of a list of targets."""
     forms = (
         "expected a list with one mapping per image, such as {'labels': ..., 'boxes': ...}, "
@@ -183,9 +246,8 @@ def target_list(targets: Any) -> None:
                 f"targets[{k}] has the keys {sorted(map(str, target))}; expected 'labels' or "
                 "'class_labels' among them"
             )
-        if other := set(targets[0]).symmetric_difference(target) & {
-            "labels", "class_labels", "boxes", "weights", "ignore", "masks"
-        }:  # fmt: skip
+        read = {"labels", "class_labels", *optional}
+        if other := set(targets[0]).symmetric_difference(target) & read:
             raise ValueError(
                 f"targets[{k}] and targets[0] differ in {sorted(other)}; expected all images to "
                 "have the same keys"

@@ -10,6 +10,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
+from hungarian_core.costs.classes import times
 from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.images import (
     costs,
@@ -108,6 +109,7 @@ class AlignedDetrLoss:
         nan: As for `DetrLoss`.
         solver: As for `assign`.
         tile_bytes: As for `DetrLoss`.
+        check_targets: As for `DetrLoss`.
         backend: A backend's name or instance, by default the one of the arrays.
 
     Raises:
@@ -134,6 +136,7 @@ class AlignedDetrLoss:
         nan: Nan = "worst",
         solver: Solver = "auto",
         tile_bytes: int | None = None,
+        check_targets: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
         checks.detection_options(num_classes, "softmax", "nll", class_weights, 0, repeat, groups)
@@ -166,6 +169,7 @@ class AlignedDetrLoss:
             nan=nan,
             solver=solver,
             tile_bytes=tile_bytes,
+            check_targets=check_targets,
         )
 
     def __call__(
@@ -176,6 +180,7 @@ class AlignedDetrLoss:
         *,
         image_weights: Array | None = None,
         extra_cost: Array | None = None,
+        query_mask: Array | None = None,
     ) -> AlignedLosses:
         """Return the loss of a batch.
 
@@ -190,8 +195,9 @@ class AlignedDetrLoss:
             constant. Without any object the losses of boxes are 0, still connected to the graph.
         """
         backend, found, layered, _ = inputs(
-            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend
-        )
+            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend,
+            query_mask,
+        )  # fmt: skip
         xp = backend.namespace(found.logits)
         more = None if extra_cost is None else extra(extra_cost, found, backend, xp)
         seen = evaluate(self.recipe, found, more, backend)
@@ -202,9 +208,9 @@ class AlignedDetrLoss:
             weights = of_images(image_weights, found, backend, xp)
 
         def reduced(x: Array, weight: float) -> Array:
-            x = per_image(x if weights is None else x * weights, found, xp)
+            x = per_image(x if weights is None else times(weights, x, xp), found, xp)
             x = x if self.reduction == "none" else xp.sum(x, axis=1)
-            return weight * x * scale
+            return times(weight, x, xp) * scale
 
         recipe = self.recipe
         class_ = reduced(seen.classes, recipe.class_cost)

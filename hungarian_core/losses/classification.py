@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core.costs.classes import Statistics, power
+from hungarian_core.costs.classes import Statistics, power, times
+from hungarian_core.costs.classes import sigmoid as of_logits
 
 ClassLoss = Literal["softmax", "focal", "varifocal", "ia_bce"]
 
@@ -55,10 +56,10 @@ def softmax(
     if not smoothing:
         return nll, slope
     share = smoothing / weights.shape[0]  # known where the extents of the logits are not
-    spread = xp.sum(weights * (norm - logits), axis=-1)
+    spread = xp.sum(times(weights, norm - logits, xp), axis=-1)
     weight = (1 - smoothing) * label_weights
     even = xp.sum(weights) * p - weights
-    return weight * nll + share * spread, weight[..., None] * slope + share * even
+    return times(weight, nll, xp) + share * spread, weight[..., None] * slope + share * even
 
 
 def sigmoid(
@@ -80,6 +81,8 @@ def sigmoid(
     - ``"varifocal"``: q times the cross entropy of p with q; here `p**gamma` is a constant;
     - ``"ia_bce"``: the cross entropy of p with the constant ``max(p**alpha q**(1 - alpha), 0.01)``.
 
+    Logits may be infinite: values and slopes are the limits, see `hungarian_core.DetrLoss`.
+
     Args:
         kind: One of these names.
         known: The statistics of the logits.
@@ -95,53 +98,63 @@ def sigmoid(
         VarifocalNet, CVPR 2021, equation 2. Cai et al., Align-DETR, 2023, equations 3 to 6.
     """
     p, softplus = known.probability, known.norm
-    focus = power(p, gamma)
+    focus, weight, per = power(p, gamma), weight_of_others(kind, alpha), unit(kind, alpha)
+    if weight != per:
+        focus = focus * weight
     if weights is not None:
         focus = focus * weights
-    others = focus * softplus
-    # p**gamma has the slope gamma p**gamma (1 - p), and softplus the slope p.
-    slopes = focus * p if kind == "varifocal" else focus * p + others * (1 - p) * gamma
+    plain = weights is None and weight == per
+    others = focus * softplus if plain else times(focus, softplus, xp)
+    slopes = focus * p
+    if kind != "varifocal":
+        # p**gamma has the slope gamma p**gamma (1 - p), and softplus the slope p. At infinity
+        # (1 - p) vanishes faster than the loss grows.
+        slopes = slopes + xp.where(p < 1, others, 0) * (1 - p) * gamma
 
+    # Where there is no label, nothing is computed of what the first class or object holds.
     label = xp.where(wanted.matched, wanted.label, 0)[..., None]
-    own_x, own_p, own_softplus = (
-        xp.take_along_axis(x, label, axis=-1)[..., 0] for x in (known.logits, p, softplus)
-    )
-    own, own_slope = _of_label_itself(
-        kind, own_x, own_p, own_softplus, wanted.quality, alpha, gamma, xp
-    )
-    share = xp.where(wanted.matched, 1 / unit(kind, alpha), xp.zeros_like(own))
+    x = xp.take_along_axis(known.logits, label, axis=-1)[..., 0]
+    x = xp.where(wanted.matched, x, 0)
+    quality = None if wanted.quality is None else xp.where(wanted.matched, wanted.quality, 0)
+    own, own_slope = _of_label_itself(kind, x, quality, alpha, gamma, xp)
+    share = xp.where(wanted.matched, 1 / per, xp.zeros_like(own))
     if weights is not None:
         share = share * of_label(weights, label[..., 0], xp)
     right = wanted.matched[..., None] & (classes == label)
-    losses = xp.sum(xp.where(right, 0, others), axis=-1) + share * own
+    losses = xp.sum(xp.where(right, 0, others), axis=-1) + times(share, own, xp)
     return losses, xp.where(right, (share * own_slope)[..., None], slopes)
 
 
-def unit(kind: ClassLoss, alpha: float) -> float:
-    """Return what the losses of `sigmoid` are to be multiplied by."""
+def weight_of_others(kind: ClassLoss, alpha: float) -> float:
+    """Return the weight of the classes that are not the label."""
     return {"focal": 1 - alpha, "varifocal": alpha, "ia_bce": 1.0}[kind]
 
 
+def unit(kind: ClassLoss, alpha: float) -> float:
+    """Return what the losses of `sigmoid` are to be multiplied by.
+
+    That spares multiplying those of all classes; but nothing is divided by a weight next to 0.
+    """
+    weight = weight_of_others(kind, alpha)
+    return weight if weight >= 1e-3 else 1.0
+
+
 def _of_label_itself(
-    kind: ClassLoss,
-    x: Array,
-    p: Array,
-    softplus: Array,
-    overlap: Array,
-    alpha: float,
-    gamma: float,
-    xp: Namespace,
+    kind: ClassLoss, x: Array, overlap: Array, alpha: float, gamma: float, xp: Namespace
 ) -> tuple[Array, Array]:
     """Return the losses and slopes `[N, Q]` of the labels' own logits."""
+    p, right = of_logits(x, xp)  # -log(1 - p)
+    q, wrong = of_logits(-x, xp)  # -log p
     if kind == "focal":
-        q, wrong = 1 - p, softplus - x  # wrong is -log p
         focus = alpha * power(q, gamma)
-        return focus * wrong, -focus * (gamma * p * wrong + q)
+        return times(focus, wrong, xp), -focus * (gamma * times(p, wrong, xp) + q)
     if kind == "varifocal":
-        return overlap * (softplus - overlap * x), overlap * (p - overlap)
-    target = p**alpha * overlap ** (1 - alpha)
-    target = xp.where(target < 0.01, 0.01, target)
-    return softplus - target * x, p - target
+        target, weight = overlap, overlap
+    else:
+        target = p**alpha * overlap ** (1 - alpha)
+        target, weight = xp.where(target < 0.01, 0.01, target), xp.ones_like(x)
+    entropy = times(target, wrong, xp) + times(1 - target, right, xp)
+    return times(weight, entropy, xp), weight * (p - target)
 
 
 def of_label(weights: Array, label: Array, xp: Namespace) -> Array:

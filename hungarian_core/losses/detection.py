@@ -10,7 +10,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
-from hungarian_core.costs.classes import ClassCost
+from hungarian_core.costs.classes import ClassCost, times
 from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.classification import ClassLoss
 from hungarian_core.losses.images import (
@@ -118,6 +118,11 @@ class DetrLoss:
         solver: As for `assign`.
         tile_bytes: The size in bytes of the largest temporary array of pairs. By default 1 MiB,
             which a processor keeps in its cache, and 64 MiB in compiled programs.
+        check_targets: Whether true boxes that cannot be boxes in cxcywh, relative to the image,
+            are an error where values can be read: NaN, negative sides, and numbers so large that
+            they must be pixels, centres outside of -2 to 3 or sides beyond 5. Boxes that
+            augmentation moved partly out of the image are well within. Objects with `ignore` are
+            checked too, since they are matched by their boxes.
         backend: A backend's name or instance, by default the one of the arrays.
 
     Raises:
@@ -156,6 +161,7 @@ class DetrLoss:
         nan: Nan = "worst",
         solver: Solver = "auto",
         tile_bytes: int | None = None,
+        check_targets: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
         _checks.one_of("class_loss", class_loss, checks.CLASS_LOSSES)
@@ -184,7 +190,7 @@ class DetrLoss:
         self.recipe = Recipe(
             class_loss, num_classes + softmax, class_cost_form, class_cost, bbox_cost, giou_cost,
             weights, False, label_smoothing, alpha, cost_alpha, gamma, form, nan, solver,
-            tile_bytes,
+            tile_bytes, check_targets,
         )  # fmt: skip
 
     @classmethod
@@ -218,6 +224,7 @@ class DetrLoss:
         candidates: Array | None = None,
         image_weights: Array | None = None,
         extra_cost: Array | None = None,
+        query_mask: Array | None = None,
     ) -> DetectionLosses:
         """Return the loss of a batch.
 
@@ -226,7 +233,8 @@ class DetrLoss:
                 for itself in one solve. Half precision is computed in float32.
             boxes: `(B, Q, 4)` or `(L, B, Q, 4)`, in cxcywh, relative to the image; None where
                 only masks are predicted.
-            targets: `Targets`, a tuple of its first fields (labels, boxes, mask), or a list with
+            targets: `Targets`, a tuple of its first fields (labels, boxes, mask), the mask None
+                where there is no padding, or a list with
                 a mapping of ``"labels"`` or ``"class_labels"`` and ``"boxes"`` per image, as
                 `pad_targets` takes it. An object's `weights` multiply the losses of its class
                 and box. An object with `ignore` is matched as others are, and its query has no
@@ -242,24 +250,31 @@ class DetrLoss:
             image_weights: `(B,)`, what the losses of each image are multiplied by.
             extra_cost: `(B, M, Q)` or `(L, B, M, Q)`, to add to the matching cost; +inf forbids
                 a pair. With groups, Q is the number of queries of one.
+            query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query. Elsewhere there
+                is nothing to match and nothing to grade: no loss, no gradient, no share in what
+                losses are divided by, whatever logits, boxes and masks hold.
 
         Returns:
             `DetectionLosses`, differentiable once in `logits` and `boxes`, with the matching held
             constant. Without any object the losses of boxes are 0, still connected to the graph.
 
         Raises:
-            ValueError: Shapes or dtypes do not fit, a label is out of range, or there is no
-                matching; errors about values as for `assign`, elsewhere the losses of the image,
-                and so all sums, are NaN.
+            ValueError: Shapes or dtypes do not fit, a label is out of range, a true box cannot be
+                one (see `check_targets`), or there is no matching; errors about values as for
+                `assign`, elsewhere the losses of the image, and so all sums, are NaN, but boxes
+                are taken as they are.
         """
         backend, found, layered, given = inputs(
-            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend
-        )
+            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend,
+            query_mask, self.masks is not None,
+        )  # fmt: skip
         xp = backend.namespace(found.logits)
         more = None if extra_cost is None else extra(extra_cost, found, backend, xp)
-        of_masks = segmentation(self.masks, masks, given, points, candidates, found, backend)
+        of_masks = segmentation(
+            self.masks, masks, given, points, candidates, self.repeat, found, backend
+        )
         if of_masks is not None and (of_masks.loss.mask_cost or of_masks.loss.dice_cost):
-            cost = of_masks.costs(found, backend, xp)
+            cost = of_masks.costs(found, self.recipe.nan, backend, xp)
             more = cost if more is None else more + cost
         seen = evaluate(self.recipe, found, more, backend)
         weights = None
@@ -267,7 +282,7 @@ class DetrLoss:
             weights = of_images(image_weights, found, backend, xp)
 
         def reduced(x: Array) -> Array:
-            x = x if weights is None else x * weights
+            x = x if weights is None else times(weights, x, xp)
             together = self.reduction == "mean"
             return per_layer(x, found, backend, xp) if together else per_image(x, found, xp)
 
@@ -278,7 +293,8 @@ class DetrLoss:
         if of_masks is not None:
             terms = of_masks.terms(seen.assignment.col4row[:, : found.objects], found, backend, xp)
             mask, dice = (reduced(weighed(x, found, seen.assignment, xp)) for x in terms)
-            mask, dice = of_masks.loss.mask_weight * mask, of_masks.loss.dice_weight * dice
+            mask = times(of_masks.loss.mask_weight, mask, xp)
+            dice = times(of_masks.loss.dice_weight, dice, xp)
         count, label_weight = self._denominators(seen, found, backend, xp)
         if label_weight is None:
             label_weight = count
@@ -286,8 +302,8 @@ class DetrLoss:
             label_weight = label_weight[:, None]
         class_ = class_ / label_weight
         parts = [
-            self.class_weight * class_, self.bbox_weight * bbox / count,
-            self.giou_weight * giou / count, mask / count, dice / count,
+            times(self.class_weight, class_, xp), times(self.bbox_weight, bbox, xp) / count,
+            times(self.giou_weight, giou, xp) / count, mask / count, dice / count,
         ]  # fmt: skip
         total = xp.sum(xp.stack(parts), axis=(0, 1))
         logged = logs(seen, found, backend, xp)

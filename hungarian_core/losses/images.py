@@ -11,6 +11,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment
 from hungarian_core.losses import _checks as checks
+from hungarian_core.losses.pairs import warn_if_swapped
 from hungarian_core.losses.passes import Recipe, matching_terms
 from hungarian_core.losses.scenes import Scenes, scenes
 from hungarian_core.losses.set_loss import Evaluated
@@ -25,12 +26,16 @@ def inputs(
     repeat: int,
     groups: int,
     backend: str | Backend | None,
+    query_mask: Array | None = None,
+    with_masks: bool = False,
 ) -> tuple[Backend, Scenes, bool, Targets]:
     """Check the inputs and lay them out; say whether there is an axis of layers."""
     backend = get_backend(backend, logits=logits, boxes=boxes)
     logits = backend.asarray(logits)
     boxes = None if boxes is None else backend.asarray(boxes, like=logits)
-    given = as_targets(targets, logits, backend)
+    given = as_targets(targets, logits, backend, boxes=boxes is not None, masks=with_masks)
+    if not backend.is_traced(logits):
+        warn_if_swapped(given.boxes, logits if boxes is None else boxes, ("targets", "boxes"))
     xp = backend.namespace(logits)
     shape = backend.shape(logits)
     softmax = recipe.class_loss == "softmax"
@@ -44,11 +49,19 @@ def inputs(
     _checks.integral("labels", given.labels, xp)
     shapes = {k: backend.shape(x) for k, x in given._asdict().items() if x is not None}
     checks.targets(shapes, shape[-3], boxes is not None)
-    for name in ("mask", "ignore"):
-        x = getattr(given, name)
-        if x is not None:
-            _checks.mask(name, x, shapes["labels"], backend, xp)
-    found = scenes(logits, boxes, given, recipe.logits - softmax, repeat, groups, backend)
+    _checks.mask("mask", given.mask, shapes["labels"], backend, xp)
+    if given.ignore is not None:
+        checks.ignored(given.ignore, shapes["labels"], backend, xp)
+    if query_mask is not None:
+        query_mask = backend.asarray(query_mask, like=logits)
+        checks.query_mask(query_mask, shape, backend, xp)
+    truth = given.boxes
+    if truth is not None:
+        _checks.real("boxes of the targets", truth, xp)
+        if recipe.check_targets and not backend.is_traced(truth) and backend.on_host(truth):
+            checks.true_boxes(truth, given.mask, backend, xp)
+    classes = recipe.logits - softmax
+    found = scenes(logits, boxes, given, classes, repeat, groups, query_mask, backend)
     return backend, found, len(shape) == 4, given
 
 

@@ -6,6 +6,7 @@ predictions, which is the only way back for gradients, and reduce the losses of 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 from hungarian_core import _checks
@@ -46,6 +47,32 @@ def inputs(
         # Padding may hold anything. Chosen before any arithmetic, so that no gradient meets it.
         y_true = xp.where(mask[:, :, None], y_true, 0)
     return y_true, xp.astype(y_pred, wide, copy=False), mask, dtype
+
+
+_warned: list[tuple[str, str]] = []
+
+
+def warn_if_swapped(truth: Array, prediction: Array, names: tuple[str, str]) -> None:
+    """Warn, once, if what is given as truth needs a gradient and the prediction does not.
+
+    Only arrays that know whether a gradient is wanted, as PyTorch's do, can show it. For eager
+    calls.
+
+    Args:
+        truth: An array, or anything.
+        prediction: The same.
+        names: What the user calls them.
+    """
+    if _warned or getattr(prediction, "requires_grad", False):
+        return
+    if getattr(truth, "requires_grad", False):
+        _warned.append(names)
+        warnings.warn(
+            f"{names[0]} needs a gradient and {names[1]} does not: are the two arguments swapped? "
+            f"What is learned is {names[1]}",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def gather(

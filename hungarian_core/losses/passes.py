@@ -24,6 +24,7 @@ from hungarian_core.costs.classes import (
     pick,
     statistics,
     table,
+    times,
     transposed,
 )
 from hungarian_core.costs.weighted import sum_of
@@ -52,11 +53,18 @@ class Recipe:
     nan: Nan
     solver: Solver
     tile_bytes: int | None
+    check_targets: bool = True
 
     @property
     def plain(self) -> bool:
         """Whether the native library knows the options."""
         if self.gamma != 2 or self.label_smoothing or self.class_cost_form == "focal_parity":
+            return False
+        if not self.softmax and (
+            self.cost_alpha in (0, 1)
+            or classification.unit(self.class_loss, self.alpha)
+            != classification.weight_of_others(self.class_loss, self.alpha)
+        ):
             return False
         return not self.aligned and (self.softmax or self.class_weights is None)
 
@@ -147,8 +155,7 @@ class Tiled:
         known, found = look_at(logits, self.recipe.softmax, xp)
         cost = sum_of(terms(self.recipe, self.scenes, tile, known, self.backend, xp))
         if self.recipe.nan == "worst":
-            # An infinite coordinate is as invalid as NaN, and nobody's wish to forbid a pair.
-            cost = xp.where(xp.isfinite(cost), cost, float("nan"))
+            cost = invalid(cost, xp)
         if extra_cost is not None:
             cost = cost + extra_cost[n, :, q]
         return _Seen(tile, known, found, cost)
@@ -235,6 +242,15 @@ class Native:
         return value, slope
 
 
+def invalid(cost: Array, xp: Namespace) -> Array:
+    """Return a matching cost in which +inf is NaN, hence as bad as any, but allowed.
+
+    It comes of an infinite coordinate or a class of probability 0, and is nobody's wish to forbid
+    a pair. Of -inf, `assign` makes the best there is.
+    """
+    return xp.where(cost == float("inf"), float("nan"), cost)
+
+
 def look_at(logits: Array, softmax: bool, xp: Namespace) -> tuple[Statistics, Array]:
     """Return the statistics of logits `[n, q, C]`, and where a query claims an object."""
     if softmax:
@@ -284,12 +300,13 @@ def terms(
     if recipe.class_cost:
         costs = table(recipe.class_cost_form, known, recipe.cost_alpha, recipe.gamma, xp)
         if recipe.aligned:
-            costs = costs * class_weights(recipe, known.logits, backend, xp)
+            costs = times(class_weights(recipe, known.logits, backend, xp), costs, xp)
         picked = pick(costs, scenes.labels[n, ...], xp)
         if scenes.classless is not None:
             picked = xp.where(scenes.classless[n, None, :], 0, picked)
         if recipe.aligned:
-            picked = (picked if weights is None else picked * weights) - costs[..., -1:]
+            picked = picked if weights is None else times(weights, picked, xp)
+            picked = picked - costs[..., -1:]
         parts["class"] = recipe.class_cost * picked
     if scenes.boxes is not None and scenes.true_boxes is not None:
         distance, overlap = distances_and_overlaps(
@@ -303,7 +320,7 @@ def terms(
             # get none of them.
             overlap = overlap - 1
         if weights is not None:
-            distance, overlap = distance * weights, overlap * weights
+            distance, overlap = times(weights, distance, xp), overlap * weights
         parts["bbox"] = recipe.bbox_cost * distance
         parts["giou"] = -recipe.giou_cost * overlap
     return {name: transposed(part, 3, xp) for name, part in parts.items()}

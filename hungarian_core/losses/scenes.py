@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._solve import solving_dtype
 from hungarian_core.costs.classes import as_index
-from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.targets import Targets, blank
 
 # A temporary of this size stays in a processor's cache. In a program whose compiler fuses, each
@@ -33,6 +33,7 @@ class Scenes(NamedTuple):
     classless: Array | None  # [N, M] bool: ignored objects of no class
     ignore: Array | None  # [N, M] bool
     weights: Array | None  # [N, M]
+    there: Array | None  # [N, Q] bool: there is a query; the others are 0
     lost: Array | None  # [N] bool: labels are out of range, and that could not be raised
     lead: tuple[Any, ...]  # the axes that N stands for: (L, B, groups)
     objects: Any  # M without what was added
@@ -46,6 +47,7 @@ def scenes(
     num_classes: int,
     repeat: int,
     groups: int,
+    query_mask: Array | None,
     backend: Backend,
 ) -> Scenes:
     """Check the inputs of a detection loss and lay them out.
@@ -57,6 +59,7 @@ def scenes(
         num_classes: The labels are below it.
         repeat: How many times each true object is there.
         groups: Into how many groups the queries fall.
+        query_mask: `(B, Q)` or `(L, B, Q)` bool, or None.
         backend: The backend of the arrays.
     """
     xp = backend.namespace(logits)
@@ -69,7 +72,15 @@ def scenes(
     objects = backend.shape(targets.labels)[1]
     surplus = not (isinstance(objects, int) and objects > 0)
 
+    there = None
+    if query_mask is not None:
+        query_mask = xp.broadcast_to(query_mask, shape[:-1])
+        there = xp.reshape(query_mask, (size, queries // groups))
+
     def of_queries(x: Array) -> Array:
+        if query_mask is not None:
+            # Chosen before any arithmetic: what is masked may hold anything.
+            x = xp.where(query_mask[..., None], x, xp.zeros_like(x))
         x = xp.reshape(x, (size, queries // groups, backend.shape(x)[-1]))
         return xp.astype(x, wide, copy=False)
 
@@ -83,6 +94,7 @@ def scenes(
         return xp.reshape(x, (size, *rest))
 
     mask = targets.mask
+    assert mask is not None  # `as_targets` has made it
     labels, classless, lost = _labels(targets, mask, num_classes, backend, xp)
     true_boxes = None
     if boxes is not None and targets.boxes is not None:
@@ -103,6 +115,7 @@ def scenes(
         None if classless is None else of_objects(classless),
         None if targets.ignore is None else of_objects(targets.ignore & mask),
         weights,
+        there,
         lost,
         lead,
         objects * repeat,
@@ -128,7 +141,12 @@ def _labels(
         outside = outside & ~targets.ignore
     lost: Array | None = outside
     if not backend.is_traced(outside) and backend.on_host(outside):
-        checks.labels(outside, labels, num_classes, backend, xp)
+        _checks.labels(
+            outside, labels, f"0 to {num_classes - 1} with num_classes={num_classes}; labels that "
+            "begin with 1 need num_classes to be one more, and an object without a class "
+            "ignore=True",
+            backend, xp,
+        )  # fmt: skip
         lost = None
     fits = (labels >= 0) & (labels < num_classes)
     return xp.where(mask & fits, labels, 0), classless, lost

@@ -8,7 +8,10 @@ from typing import Any, Literal, NamedTuple
 from hungarian_core import _checks
 from hungarian_core import masks as measures
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core.assignment import Nan
+from hungarian_core.costs.classes import times
 from hungarian_core.losses import _checks as checks
+from hungarian_core.losses.passes import invalid
 from hungarian_core.losses.scenes import Scenes
 from hungarian_core.losses.targets import Targets, blank
 
@@ -78,10 +81,11 @@ class Segmentation(NamedTuple):
     predictions: Array  # [L, B, Q, H, W], or [1, B, Q, H, W] of the last layer
     last: bool  # they are of the last layer only
     truth: Array  # [B, M, H, W], 0 where there is no object
+    repeat: int  # how many times each true mask is there
     points: Array | None  # [B, P, 2]
     candidates: Array | None  # [B, M, R, 2] or what broadcasts to it
 
-    def costs(self, found: Scenes, backend: Backend, xp: Namespace) -> Array:
+    def costs(self, found: Scenes, nan: Nan, backend: Backend, xp: Namespace) -> Array:
         """Return what the masks add to the matching cost, `[N, M, Q]`."""
         truth, prediction, axes = self.truth, backend.stop_gradient(self.predictions), 2
         if self.points is not None:
@@ -89,8 +93,10 @@ class Segmentation(NamedTuple):
             prediction = measures.sample(prediction, self.points, backend=backend)
             axes = 1
         pixels, dice = self.loss.pairwise(truth[None, ...], prediction, axes, backend)
-        cost = self.loss.mask_cost * pixels + self.loss.dice_cost * dice
-        return self._spread(cost, found, backend, xp)
+        cost = times(self.loss.mask_cost, pixels, xp) + self.loss.dice_cost * dice
+        if nan == "worst":
+            cost = invalid(cost, xp)
+        return self._spread(_copies(cost, self.repeat, 2, xp), found, backend, xp)
 
     def terms(
         self, col4row: Array, found: Scenes, backend: Backend, xp: Namespace
@@ -103,11 +109,16 @@ class Segmentation(NamedTuple):
         matched = col4row >= 0
         at = xp.where(matched, col4row, 0)[..., None, None]
         chosen = xp.take_along_axis(self.predictions, at, axis=2)
-        truth, axes = self.truth[None, ...], 2
+        # What is not matched may hold anything, and no gradient is to meet it.
+        chosen = xp.where(matched[..., None, None], chosen, xp.zeros_like(chosen))
+        truth, axes = _copies(self.truth, self.repeat, 1, xp)[None, ...], 2
         points = None if self.points is None else self.points[:, None, ...]
         if self.candidates is not None:
+            candidates = self.candidates
+            if candidates.ndim > 3 and backend.shape(candidates)[-3] != 1:
+                candidates = _copies(candidates, self.repeat, candidates.ndim - 3, xp)
             points = measures.uncertain_points(
-                chosen, self.candidates, self.loss.num_points,
+                chosen, candidates, self.loss.num_points,
                 importance_ratio=self.loss.importance_ratio, backend=backend,
             )  # fmt: skip
         if points is not None:
@@ -136,12 +147,17 @@ class Segmentation(NamedTuple):
         return xp.concat([x, blank(x, 1, xp)], axis=1) if found.surplus else x
 
 
+def _copies(x: Array, repeat: int, axis: int, xp: Namespace) -> Array:
+    return xp.concat([x] * repeat, axis=axis) if repeat > 1 else x
+
+
 def segmentation(
     loss: MaskLoss | None,
     masks: Array | None,
     targets: Targets,
     points: Array | None,
     candidates: Array | None,
+    repeat: int,
     found: Scenes,
     backend: Backend,
 ) -> Segmentation | None:
@@ -153,6 +169,7 @@ def segmentation(
         targets: With masks `(B, M, H, W)`.
         points: `(B, P, 2)`, or None to compare all pixels.
         candidates: `(..., R, 2)`, or None.
+        repeat: How many times each true object is there.
         found: The scenes of the call.
         backend: Their backend.
     """
@@ -164,13 +181,19 @@ def segmentation(
     layers, images, _ = found.lead
     _, queries, _ = backend.shape(found.logits)
     shape = backend.shape(masks)
+    assert targets.mask is not None
     truth = xp.where(targets.mask[..., None, None], targets.masks, xp.zeros_like(targets.masks))
     checks.mask_shapes(shape, backend.shape(truth), (layers, images, queries), points is None)
     dtype = found.logits.dtype
     last = len(shape) == 4
     masks = xp.astype(masks[None, ...] if last else masks, dtype, copy=False)
+    if found.there is not None:
+        there = xp.reshape(found.there, (layers, images, queries))
+        there = there[-1:, ...] if last else there
+        masks = xp.where(there[..., None, None], masks, xp.zeros_like(masks))
     given = [
         None if x is None else backend.asarray(x, like=found.logits) for x in (points, candidates)
     ]
     assert loss is not None
-    return Segmentation(loss, masks, last, xp.astype(truth, dtype, copy=False), *given)
+    truth = xp.astype(truth, dtype, copy=False)
+    return Segmentation(loss, masks, last, truth, repeat, *given)

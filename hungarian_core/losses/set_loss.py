@@ -7,6 +7,7 @@ from typing import NamedTuple
 from hungarian_core import boxes as measures
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.assignment import Assignment, assign
+from hungarian_core.costs.classes import times
 from hungarian_core.costs.vectors import l1
 from hungarian_core.losses import classification
 from hungarian_core.losses.classification import Wanted
@@ -36,8 +37,9 @@ def evaluate(
     two = passes(recipe, scenes, backend)
     cost, found, top, nothing = two.look(extra_cost)
     assignment = assign(
-        cost, row_mask=scenes.mask, nan=recipe.nan, solver=recipe.solver, backend=backend
-    )
+        cost, row_mask=scenes.mask, col_mask=scenes.there, nan=recipe.nan, solver=recipe.solver,
+        backend=backend,
+    )  # fmt: skip
     if scenes.lost is not None:
         assignment = _without(assignment, scenes.lost, xp)
     matched = assignment.col4row >= 0
@@ -49,6 +51,9 @@ def evaluate(
     logits = backend.stop_gradient(scenes.logits)
     chosen = xp.take_along_axis(logits, wanted.label[..., None], axis=-1)[..., 0]
     right = wanted.matched & (chosen >= top)
+    if scenes.there is not None:
+        found = found & scenes.there
+        nothing = None if nothing is None else xp.where(scenes.there, nothing, 0)
     return Evaluated(assignment, classes, weights, bbox, giou, nothing, matched, found, right)
 
 
@@ -95,7 +100,7 @@ def weighed(losses: Array, scenes: Scenes, assignment: Assignment, xp: Namespace
     if scenes.ignore is not None:
         losses = xp.where(scenes.ignore, 0, losses)
     if scenes.weights is not None:
-        losses = losses * scenes.weights
+        losses = times(scenes.weights, losses, xp)
     return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), losses)
 
 
@@ -129,15 +134,19 @@ def _grade(
     if not recipe.softmax:
         losses = losses * classification.unit(recipe.class_loss, recipe.alpha)
     elif not recipe.label_smoothing:
-        losses = losses * label_weights
+        losses = times(label_weights, losses, xp)
     at = xp.where(wanted.matched, assignment.row4col, 0)
     if scenes.weights is not None:
         of_object = xp.take_along_axis(scenes.weights, at, axis=-1)
-        losses = losses * xp.where(wanted.matched, of_object, 1)
+        losses = times(xp.where(wanted.matched, of_object, 1), losses, xp)
     if scenes.ignore is not None:
         ignored = wanted.matched & xp.take_along_axis(scenes.ignore, at, axis=-1)
         losses = xp.where(ignored, 0, losses)
         if label_weights is not None:
             label_weights = xp.where(ignored, 0, label_weights)
+    if scenes.there is not None:
+        losses = xp.where(scenes.there, losses, 0)
+        if label_weights is not None:
+            label_weights = xp.where(scenes.there, label_weights, 0)
     failed = xp.isnan(assignment.cost)[:, None]
     return xp.where(failed, float("nan"), losses), label_weights

@@ -20,7 +20,8 @@ class Targets(NamedTuple):
     Attributes:
         labels: `(B, M)` integer, the classes.
         boxes: `(B, M, 4)` in cxcywh, relative to the image, or None where only masks are used.
-        mask: `(B, M)` bool, True where there is an object; the rest may hold anything.
+        mask: `(B, M)` bool, True where there is an object; the rest may hold anything. None if
+            there is an object everywhere.
         weights: `(B, M)`, what the loss of each object is multiplied by, by default 1.
         ignore: `(B, M)` bool, objects that cost and gain nothing: see `DetrLoss`.
         masks: `(B, M, H, W)`, the segmentation of each object, 0 or 1.
@@ -28,14 +29,14 @@ class Targets(NamedTuple):
 
     labels: Array
     boxes: Array | None
-    mask: Array
+    mask: Array | None
     weights: Array | None = None
     ignore: Array | None = None
     masks: Array | None = None
 
 
 # The forms that losses take: padded, the first fields of it, or one mapping per image.
-TargetForms = Targets | tuple[Array, Array, Array] | Sequence[Mapping[str, Array]]
+TargetForms = Targets | tuple[Array, Array, Array | None] | Sequence[Mapping[str, Array]]
 
 
 def pad_targets(
@@ -62,12 +63,23 @@ def pad_targets(
     Raises:
         ValueError: Images have different keys, arrays do not fit, or `size` is too small.
     """
-    checks.target_list(targets)
+    return _padded(targets, _OPTIONAL, size, like, backend)
+
+
+def _padded(
+    targets: Sequence[Mapping[str, Array]],
+    optional: tuple[str, ...],
+    size: int | None,
+    like: Array | None,
+    backend: str | Backend | None,
+) -> Targets:
+    """Return what `pad_targets` does, of the labels and the optional keys named."""
+    checks.target_list(targets, optional)
     label = "labels" if "labels" in targets[0] else "class_labels"
     if backend is None and like is not None:
         backend = get_backend(None, like=like)
     backend = get_backend(backend, labels=targets[0][label])
-    names = [name for name in (label, *_OPTIONAL) if name in targets[0]]
+    names = [name for name in (label, *optional) if name in targets[0]]
     given = {
         name: _alike([backend.asarray(t[name], like=like) for t in targets], name, backend)
         for name in names
@@ -123,12 +135,24 @@ def blank(x: Array, axis: int, xp: Namespace) -> Array:
     return xp.zeros_like(sums, dtype=x.dtype)
 
 
-def as_targets(targets: TargetForms, like: Array, backend: Backend) -> Targets:
-    """Return targets in any of the forms that `DetrLoss` takes, as arrays where `like` lies."""
+def as_targets(
+    targets: TargetForms, like: Array, backend: Backend, *, boxes: bool = True, masks: bool = True
+) -> Targets:
+    """Return targets in any of the forms that `DetrLoss` takes, as arrays where `like` lies.
+
+    Boxes and masks that nobody is to read are left alone: they may have any shape or none.
+    """
+    read = {"boxes": boxes, "masks": masks}
     if isinstance(targets, Targets):
         given = targets
     elif isinstance(targets, tuple) and len(targets) == 3 and not isinstance(targets[0], Mapping):
         given = Targets(*targets)
     else:
-        return pad_targets(targets, like=like, backend=backend)
-    return Targets(*(None if x is None else backend.asarray(x, like=like) for x in given))
+        names = tuple(name for name in _OPTIONAL if read.get(name, True))
+        return _padded(targets, names, None, like, backend)
+    given = given._replace(**{name: None for name, is_read in read.items() if not is_read})
+    arrays = Targets(*(None if x is None else backend.asarray(x, like=like) for x in given))
+    if arrays.mask is None:
+        xp = backend.namespace(arrays.labels)
+        arrays = arrays._replace(mask=xp.ones_like(arrays.labels, dtype=xp.bool))
+    return arrays

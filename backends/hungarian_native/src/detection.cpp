@@ -58,15 +58,23 @@ inline double log_of_one_plus(double x) { return log1p(x); }
 
 template <class T>
 struct Sigmoid {
-  T p, q, softplus;  // the probability, 1 - p, -log(1 - p)
+  T p, q, softplus, wrong;  // the probability, 1 - p, -log(1 - p), -log p
 
   explicit Sigmoid(T x) {
     const T small = exp_of_negative(x < 0 ? x : -x), share = 1 / (1 + small);
     p = x < 0 ? small * share : share;
     q = x < 0 ? share : small * share;
-    softplus = log_of_one_plus(small) + (x < 0 ? T(0) : x);
+    const T tail = log_of_one_plus(small);
+    softplus = tail + (x < 0 ? T(0) : x);
+    wrong = tail - (x < 0 ? x : T(0));
   }
 };
+
+// weight * x of a loss x, where an infinite one of weight 0 counts as nothing; NaN stays NaN.
+template <class T>
+inline T times(T weight, T x) {
+  return weight == 0 && x == T(INFINITY) ? T(0) : weight * x;
+}
 
 template <class T>
 inline T absolute(T x) {
@@ -133,7 +141,7 @@ class Pairs {
       if (p_.class_cost && p_.labels[at] >= 0) of_class(p_.labels[at], cost);
       if (p_.boxes) of_box(static_cast<const T *>(p_.true_boxes) + at * 4, cost);
       if (p_.only_finite) {
-        for (int64_t q = 0; q < Q_; ++q) cost[q] = cost[q] - cost[q] == 0 ? cost[q] : T(NAN);
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = cost[q] < T(INFINITY) ? cost[q] : T(NAN);
       }
     }
   }
@@ -177,12 +185,12 @@ class Pairs {
       case HUNGARIAN_COST_FOCAL:
         for (int64_t q = 0; q < Q_; ++q) {
           const Sigmoid<T> s(x[q]);
-          const T of_label = alpha * s.q * s.q * (s.softplus - x[q]);
+          const T of_label = alpha * s.q * s.q * s.wrong;
           cost[q] = weight * (of_label - (1 - alpha) * s.p * s.p * s.softplus);
         }
         break;
       default:  // HUNGARIAN_COST_BINARY_NLL
-        for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (Sigmoid<T>(x[q]).softplus - x[q]);
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * Sigmoid<T>(x[q]).wrong;
     }
   }
 
@@ -238,7 +246,8 @@ inline T of_others(const T *__restrict x, int64_t classes, T *__restrict slope) 
     const Sigmoid<T> s(x[c]);
     const T focus = s.p * s.p, loss = focus * s.softplus;
     sum += loss;
-    slope[c] = focus * s.p + (constant ? T(0) : 2 * loss * s.q);
+    // Where q is 0 the loss may be infinite, and what is left of their product is nothing.
+    slope[c] = focus * s.p + (constant ? T(0) : 2 * (s.q > 0 ? loss : T(0)) * s.q);
   };
   int64_t c = 0;
   for (; c + LANES <= classes; c += LANES) {
@@ -256,18 +265,19 @@ inline T of_label(const hungarian_grades &p, T x, T overlap, T &slope) {
   const Sigmoid<T> s(x);
   const T alpha = T(p.alpha);
   if (p.loss == HUNGARIAN_LOSS_FOCAL) {
-    const T wrong = s.softplus - x, focus = alpha / (1 - alpha) * s.q * s.q;
-    slope = -focus * (2 * s.p * wrong + s.q);
-    return focus * wrong;
+    const T focus = alpha / (1 - alpha) * s.q * s.q;
+    slope = -focus * (2 * times(s.p, s.wrong) + s.q);
+    return times(focus, s.wrong);
   }
   if (p.loss == HUNGARIAN_LOSS_VARIFOCAL) {
-    slope = overlap / alpha * (s.p - overlap);
-    return overlap / alpha * (s.softplus - overlap * x);
+    const T weight = overlap / alpha;
+    slope = weight * (s.p - overlap);
+    return times(weight, times(overlap, s.wrong) + times(1 - overlap, s.softplus));
   }
   const double mixed = pow(double(s.p), p.alpha) * pow(double(overlap), 1 - p.alpha);
   const T target = T(mixed < 0.01 ? 0.01 : mixed);
   slope = s.p - target;
-  return s.softplus - target * x;
+  return times(target, s.wrong) + times(1 - target, s.softplus);
 }
 
 template <class T>

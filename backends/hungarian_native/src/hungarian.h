@@ -82,7 +82,7 @@ typedef struct {
   int64_t softmax; /* 1: the last class is "no object"; 0: sigmoid */
   int64_t class_cost;
   int64_t safe;        /* 1: negative sides count as 0, ratios to an area of 0 as 0 */
-  int64_t only_finite; /* 1: infinite costs become NaN */
+  int64_t only_finite; /* 1: costs of +inf become NaN */
   int64_t threads;
   double class_weight, bbox_weight, giou_weight, alpha;
   const void *logits;     /* [scenes, queries, classes]; everything is row-major */
