@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hungarian_core import Solution
 from hungarian_native._detection import grades, pairs
-from hungarian_native._library import ABI, check
+from hungarian_native._library import ABI, finish
 from hungarian_native._library import library as _library
 from hungarian_native._library import path as _path
 
@@ -61,9 +61,12 @@ def solve(
     Returns:
         A `hungarian_core.Solution` of new arrays, whose status is None if all samples are solved.
 
+    A call that takes long can be interrupted by Ctrl-C, in whichever thread it runs.
+
     Raises:
         ValueError: An argument is not of this form.
         MemoryError: The memory does not suffice.
+        KeyboardInterrupt: SIGINT came while the call took long, and has its usual meaning.
     """
     shape, dtype = cost.shape, cost.dtype
     if len(shape) > 3:
@@ -121,7 +124,8 @@ def solve_at(
 ) -> tuple[NDArray[Any] | None, ...]:
     """Solve a batch of problems given by addresses, for adapters whose arrays are not NumPy's.
 
-    Nothing can be checked here: what lies at an address is up to the caller.
+    Nothing can be checked here: what lies at an address is up to the caller, who also keeps it
+    alive. Costs and prices may begin at any address, aligned to their dtype or not.
 
     Args:
         address: Of the cost.
@@ -154,14 +158,14 @@ def solve_at(
     # All results in one piece of memory: to find its address costs more than a view of it.
     memory = _empty(length, _BYTE)
     at = _addressof(_bytes_of(memory))
-    unsolved = _solve(
-        _pack(
-            ABI, number, size, n, m, address, step, across, down, row_mask, col_mask,
-            unmatched_cost, price_step, price_across, maximize, policy, num_threads, 64,
-            at, at + row4col_at, at + total_at, at + u_at, at + v_at, at + status_at,
-        )
+    packed = _pack(
+        ABI, number, size, n, m, address, step, across, down, row_mask, col_mask,
+        unmatched_cost, price_step, price_across, maximize, policy, num_threads, 64,
+        at, at + row4col_at, at + total_at, at + u_at, at + v_at, at + status_at,
     )  # fmt: skip
-    check(unsolved)
+    unsolved = _solve(packed)
+    if unsolved < 0:
+        unsolved = finish(packed, unsolved)
     return (
         _array(rows, _INDEX, memory),
         _array(cols, _INDEX, memory, row4col_at),
@@ -230,8 +234,8 @@ def set_num_threads(threads: int) -> None:
 
     Args:
         threads: At most this many; 0 restores the default, which is `HUNGARIAN_NUM_THREADS` of
-            the environment, else one in a forked process, else `OMP_NUM_THREADS`, else one for
-            each processor available.
+            the environment, else one in a worker process, forked or of `multiprocessing`, else
+            `OMP_NUM_THREADS`, else one for each processor available.
 
     Raises:
         ValueError: `threads` is no integer, or negative.

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import sysconfig
+import threading
+import warnings
 from pathlib import Path
 
 ABI = 2  # HUNGARIAN_ABI of src/hungarian.h
 VARIABLE = "HUNGARIAN_NATIVE_LIBRARY"
+THREADS, MOST_THREADS = "HUNGARIAN_NUM_THREADS", 1024  # MOST_THREADS of src/solver.cpp
+VARIANT = "HUNGARIAN_VARIANT"
 
-_OUT_OF_MEMORY = -2
+_OUT_OF_MEMORY, _INTERRUPTED = -2, -3
+_VARIANTS = {"base": "baseline", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 _NAMES = {"win32": "hungarian.dll", "darwin": "libhungarian.dylib"}
 
 
@@ -66,6 +72,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.hungarian_set_num_threads.argtypes = [ctypes.c_int64]
     library.hungarian_set_num_threads.restype = None
     library.hungarian_get_num_threads.restype = ctypes.c_int64
+    library.hungarian_be_worker.restype = None
     library.hungarian_variant.restype = ctypes.c_char_p
     return library
 
@@ -83,4 +90,55 @@ def check(result: int) -> int:
     return result
 
 
+def finish(packed: bytes, result: int) -> int:
+    """Return what `hungarian_solve` returned, unless it is an error, and solve again as need be.
+
+    An interrupted call has made Python note the signal, and its handler has run by now if this is
+    the main thread. If it did not raise, the call goes on: from the start, since nothing is kept.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came, has its usual meaning, and this is not the main thread,
+            where the handler itself raises.
+        MemoryError: As for `check`.
+        ValueError: As for `check`.
+    """
+    while result == _INTERRUPTED:
+        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if usual and threading.current_thread() is not threading.main_thread():
+            raise KeyboardInterrupt("a solve was interrupted")
+        result = library.hungarian_solve(packed)
+    return check(result)
+
+
+def _be_worker_if_so() -> None:
+    """Tell the library if this is a worker of `multiprocessing`, however it was started."""
+    # A worker has the module loaded; others need not load it for this.
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        library.hungarian_be_worker()
+
+
+def _warn_of_environment() -> None:
+    """Warn of variables that ask for what there is not."""
+    threads = os.environ.get(THREADS, "")
+    number = threads.split(",")[0].strip()
+    if threads and not (number.isdecimal() and 0 < int(number) <= MOST_THREADS):
+        _warn(THREADS, threads, f"a whole number from 1 to {MOST_THREADS}",
+              f"{library.hungarian_get_num_threads()} may be used")  # fmt: skip
+    variant, used = os.environ.get(VARIANT), library.hungarian_variant().decode()
+    if variant is not None and used != _VARIANTS.get(variant):
+        _warn(VARIANT, variant, f"one of {', '.join(_VARIANTS)} that the processor has",
+              f"{used} is used")  # fmt: skip
+
+
+def _warn(name: str, value: str, expected: str, instead: str) -> None:
+    warnings.warn(
+        f"the environment says {name}={value!r}; expected {expected}. Instead {instead}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
 library, path = load()
+_be_worker_if_so()
+_warn_of_environment()

@@ -71,6 +71,7 @@ void run(const uint8_t *data, size_t size) {
   std::copy_n(orders[bytes.below(6)], 3, p.layout.order);
   p.layout.step = 1 + bytes.below(8) / 6;
   p.layout.padding = bytes.below(8) / 6;
+  p.layout.shift = bytes.below(8) == 7 ? 1 + bytes.below(7) : 0;
   for (bool &reversed : p.layout.reversed) reversed = bytes.below(8) == 7;
   p.layout.repeated = p.batch && bytes.below(8) == 7;
   const int kind = int(bytes.below(6));

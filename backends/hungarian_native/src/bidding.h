@@ -28,6 +28,8 @@ int Sample<T>::attempt() {
   }
   if (unsound) return NOT_SOUND;
   for (int pass = 0; pass < 2 && waiting > 0; ++pass) waiting = bid(waiting);
+  if (stopped) return HUNGARIAN_INTERRUPTED;
+  if (beyond) return BEYOND;
 
   // A step along a list takes some 60 ns and along a line 30 + 0.4 ns per item: where many lists
   // fail, as they do for products of two factors, whole lines are faster.
@@ -63,7 +65,7 @@ void Sample<T>::reset() {
   if (shortlists) {
     for (int i = 0; i < bidders; ++i) length[i] = NONE;
   }
-  queue_ready = unsound = false;
+  queue_ready = unsound = beyond = false;
 }
 
 // Without items every bidder leaves at its price.
@@ -81,7 +83,7 @@ template <class T>
 bool Sample<T>::read_prices() {
   const T *from = static_cast<const T *>(p.unmatched_cost) + sample * p.unmatched_cost_strides[0];
   for (int k = 0; k < count; ++k) {
-    const double x = sign * from[ids[k] * p.unmatched_cost_strides[1]];
+    const double x = sign * double(read<T>(from + ids[k] * p.unmatched_cost_strides[1]));
     if (!(-INF < x)) return false;
     price[ids[k]] = x;
   }
@@ -91,11 +93,25 @@ bool Sample<T>::read_prices() {
 // Square: each item starts at its least cost, and goes to the bidder who has it.
 template <class T>
 int Sample<T>::reduce_columns() {
-  if (!least_per_column(item_mask, bidder_mask)) return 0;
-  for (int j = 0; j < items; ++j) {
-    if ((item_mask && !item_mask[j]) || !(low[j] < INF)) continue;
-    v[j] = low[j];
-    if (item[place[j]] == NONE) give(int(place[j]), j);
+  // Plus 0, since of 0 and -0 either may be the least.
+  auto start = [this](int j, double least, int i) {
+    v[j] = least + 0.0;
+    if (item[i] == NONE) give(i, j);
+  };
+  if (along) {
+    if (!least_per_column(item_mask, bidder_mask)) return 0;
+    for (int j = 0; j < items; ++j) {
+      if ((!item_mask || item_mask[j]) && low[j] < INF) start(j, double(low[j]), int(place[j]));
+    }
+  } else {
+    flag_valid(bidder_mask);
+    for (int j = 0; j < items; ++j) {
+      if (item_mask && !item_mask[j]) continue;
+      if (interrupted()) return 0;
+      const Bid bid = bidder_mask ? two_least<true>(row(j)) : two_least<false>(row(j));
+      if (unsound) return 0;
+      if (bid.least < INF) start(j, bid.least, bid.at);
+    }
   }
   int waiting = 0;
   for (int k = 0; k < count; ++k) {
@@ -105,23 +121,30 @@ int Sample<T>::reduce_columns() {
       continue;
     }
     if (items <= 2 * WIDTH) continue;  // as many scans as they save
+    if (interrupted()) return 0;
     // Reduction transfer: the holder raises its bid to its second best at once.
     const Bid bid = best(i);
     const double second = bid.at == j ? bid.second : bid.least;
-    if (second < INF && second > 0) v[j] -= second;
+    if (second < INF && second > 0) lower(j, second);
   }
   return waiting;
+}
+
+// Notes in `low` which columns of the table count, for `two_least`.
+template <class T>
+void Sample<T>::flag_valid(const uint8_t *mask) {
+  if (!mask) return;
+  for (int64_t c = 0; c < padded(width); ++c) low[c] = c < width && mask[c] ? T(0) : T(INF);
 }
 
 // First bids of bidders whose lines are rows, in the costs' own type; returns who waits.
 template <class T>
 int Sample<T>::bid_along() {
-  if (item_mask) {
-    for (int64_t j = 0; j < padded(items); ++j) low[j] = j < items && item_mask[j] ? T(0) : T(INF);
-  }
+  flag_valid(item_mask);
   int waiting = 0;
   for (int k = 0; k < count; ++k) {
     const int i = ids[k];
+    if (interrupted()) return 0;
     const Bid bid = item_mask ? two_least<true>(row(i)) : two_least<false>(row(i));
     if (unsound) return 0;
     if (!claim(i, bid)) queue[waiting++] = i;
@@ -154,7 +177,7 @@ bool Sample<T>::claim(int i, const Bid &bid) {
   if (!(bid.least < INF) || owner[bid.at] != NONE) return false;
   double second = bid.second;
   if (price && price[i] < second) second = price[i];
-  if (second < INF) v[bid.at] -= second - bid.least;
+  if (second < INF) lower(bid.at, second - bid.least);
   give(i, bid.at);
   return true;
 }
@@ -168,6 +191,7 @@ int Sample<T>::bid(int waiting) {
   for (int k = 0; k < waiting; ++k) {
     int i = queue[k];
     for (;;) {
+      if (interrupted()) return 0;
       const Bid bid = best(i);
       if (price && price[i] < bid.least) {
         item[i] = LEFT;
@@ -182,7 +206,7 @@ int Sample<T>::bid(int waiting) {
       }
       const int holder = owner[j];
       if (bid.least < second && second < INF) {
-        v[j] -= second - bid.least;
+        lower(j, second - bid.least);
         give(i, j);
         if (holder == NONE) break;
         item[holder] = NONE;

@@ -38,6 +38,7 @@ enum hungarian_status { HUNGARIAN_SOLVED = 0, HUNGARIAN_INVALID = 1, HUNGARIAN_I
 enum hungarian_error {
   HUNGARIAN_BAD_ARGUMENT = -1,
   HUNGARIAN_OUT_OF_MEMORY = -2,
+  HUNGARIAN_INTERRUPTED = -3, /* SIGINT came; the results mean nothing, and the next call works */
 };
 
 typedef struct {
@@ -62,7 +63,11 @@ typedef struct {
   uint8_t *status;    /* [batch] */
 } hungarian_batch;
 
-/* Solve; return how many samples are not HUNGARIAN_SOLVED, or a negative error. */
+/* Solve; return how many samples are not HUNGARIAN_SOLVED, or a negative error.
+ *
+ * Arrays of costs and prices may begin at any address. A call that may take longer than some 50 ms
+ * handles SIGINT while it runs, if the process does: it calls the handler that it found, and
+ * returns HUNGARIAN_INTERRUPTED, in whichever thread, within a fraction of a second. */
 HUNGARIAN_API int64_t hungarian_solve(const hungarian_batch *problems);
 
 /* What it costs to take a query for an object of a class; as `class_cost_form` of DetrLoss. */
@@ -128,10 +133,12 @@ HUNGARIAN_API int64_t hungarian_grade(const hungarian_grades *grades);
 HUNGARIAN_API const char *hungarian_message(int64_t error);
 
 /* Set how many threads a call may use, this process over; 0 restores the default:
- * HUNGARIAN_NUM_THREADS from the environment, else one in a process that was forked, else
- * OMP_NUM_THREADS, else one per available processor. */
+ * HUNGARIAN_NUM_THREADS from the environment, else one in a worker, else OMP_NUM_THREADS, else one
+ * per available processor. A worker is a process that was forked from one that had loaded the
+ * library, or that calls hungarian_be_worker because it knows to be one of many. */
 HUNGARIAN_API void hungarian_set_num_threads(int64_t threads);
 HUNGARIAN_API int64_t hungarian_get_num_threads(void);
+HUNGARIAN_API void hungarian_be_worker(void);
 
 HUNGARIAN_API int64_t hungarian_abi(void);
 

@@ -92,6 +92,9 @@ ffi::Error Solve(ffi::AnyBuffer cost, ffi::Buffer<ffi::PRED> row_mask,
 
   // A sample that is not solved is no error here: nothing can raise inside `jit`; see `status`.
   const int64_t unsolved = hungarian_solve(&problems);
+  if (unsolved == HUNGARIAN_INTERRUPTED) {
+    return ffi::Error(ffi::ErrorCode::kCancelled, hungarian_message(unsolved));
+  }
   if (unsolved == HUNGARIAN_OUT_OF_MEMORY) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted, hungarian_message(unsolved));
   }

@@ -13,15 +13,24 @@
 
 namespace hungarian {
 
-// Memory that one thread reuses from sample to sample.
+// A count of interrupts, and what it was when the call began; see interrupt.h.
+struct Interrupt {
+  const uint32_t *count;
+  uint32_t before;
+
+  bool came() const { return __atomic_load_n(count, __ATOMIC_RELAXED) != before; }
+};
+
+// Memory that one thread reuses from sample to sample, and what can stop it.
 struct Scratch {
+  Interrupt interrupt;
   void *state = nullptr;  // O(n + m): duals, owners, queues
   size_t state_bytes = 0;
   void *lines = nullptr;  // O(n m), only where lines of costs are not contiguous
   size_t lines_bytes = 0;
 };
 
-// Solves sample b; returns a hungarian_status, or HUNGARIAN_OUT_OF_MEMORY.
+// Solves sample b; returns a hungarian_status, HUNGARIAN_OUT_OF_MEMORY or HUNGARIAN_INTERRUPTED.
 using SolveOne = int (*)(const hungarian_batch &problems, int64_t b, Scratch &scratch);
 
 // Computes one scene of a hungarian_pairs or hungarian_grades; returns 0 or

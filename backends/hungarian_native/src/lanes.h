@@ -23,8 +23,9 @@ typedef double F64 __attribute__((vector_size(64)));
 typedef int64_t I64 __attribute__((vector_size(64)));
 typedef int32_t I32 __attribute__((vector_size(32)));
 typedef float F32 __attribute__((vector_size(32)));
-typedef F64 F64Unaligned __attribute__((aligned(8), may_alias));
-typedef F32 F32Unaligned __attribute__((aligned(4), may_alias));
+// Costs may lie at any address, even between those of their type.
+typedef F64 F64Unaligned __attribute__((aligned(1), may_alias));
+typedef F32 F32Unaligned __attribute__((aligned(1), may_alias));
 
 // A full register of the costs' own type, for passes in which no dual takes part.
 template <class T>
@@ -32,7 +33,7 @@ struct Own;
 template <>
 struct Own<float> {
   typedef float V __attribute__((vector_size(64)));
-  typedef V Unaligned __attribute__((aligned(4), may_alias));
+  typedef V Unaligned __attribute__((aligned(1), may_alias));
   typedef int32_t Index;
   typedef int32_t I __attribute__((vector_size(64)));
   static constexpr int width = 16;
@@ -52,6 +53,13 @@ inline I64 fill(int64_t x) { return I64{x, x, x, x, x, x, x, x}; }
 inline F64 load(const double *p) { return *reinterpret_cast<const F64Unaligned *>(p); }
 inline F64 load(const float *p) {
   return __builtin_convertvector(*reinterpret_cast<const F32Unaligned *>(p), F64);
+}
+// One number, likewise.
+template <class T>
+inline T read(const void *p) {
+  T x;
+  memcpy(&x, p, sizeof x);
+  return x;
 }
 inline void store(double *p, F64 x) { *reinterpret_cast<F64Unaligned *>(p) = x; }
 

@@ -30,7 +30,8 @@ bool Sample<T>::prepare() {
   const int valid_rows = count_valid(row_mask, n), valid_cols = count_valid(col_mask, m);
   const int64_t down = p.cost_strides[1], right = p.cost_strides[2];
   turned = right != 1 && down == 1;
-  rows_bid = p.unmatched_cost || valid_rows < valid_cols || (valid_rows == valid_cols && !turned);
+  // Not by how the costs lie: which of several optima is found must not depend on that.
+  rows_bid = p.unmatched_cost || valid_rows <= valid_cols;
   along = rows_bid != turned;
   bidders = rows_bid ? n : m;
   items = rows_bid ? m : n;
@@ -63,7 +64,7 @@ bool Sample<T>::prepare() {
   } else {
     copy_through(lines + transposed, down, right, [](T x) { return x; });
   }
-  return true;
+  return !stopped;
 }
 
 // Places the fields from an address on; returns how many bytes they take. Each is a multiple of
@@ -129,7 +130,10 @@ void Sample<T>::copy_through(T *to, int64_t down, int64_t right, F through) {
   const int64_t length = padded(width);
   const int64_t outer = turned ? right : down, inner = turned ? down : right;
   for (int r = 0; r < height; ++r) {
-    for (int c = 0; c < width; ++c) to[r * length + c] = through(table[r * outer + c * inner]);
+    if (interrupted()) return;
+    for (int c = 0; c < width; ++c) {
+      to[r * length + c] = through(read<T>(table + r * outer + c * inner));
+    }
     for (int64_t c = width; c < length; ++c) to[r * length + c] = 0;
   }
   table = to;
@@ -147,7 +151,7 @@ void Sample<T>::transpose(int block) {
   auto move = [&](int many) {
     for (int j = 0; j < items; ++j) {
       const T *in = row(j) + from;
-      for (int k = 0; k < many; ++k) out[k * length + j] = in[k];
+      for (int k = 0; k < many; ++k) out[k * length + j] = read<T>(in + k);
     }
     for (int k = 0; k < many; ++k) {
       for (int64_t j = items; j < length; ++j) out[k * length + j] = 0;
@@ -168,9 +172,10 @@ bool Sample<T>::repair() {
   double best = INF, worst = -INF;
   for (int r = 0; r < height; ++r) {
     if (height_mask && !height_mask[r]) continue;
+    if (interrupted()) return false;
     const T *costs = row(r);
     for (int c = 0; c < width; ++c) {
-      const double x = sign * costs[c];
+      const double x = sign * double(read<T>(costs + c));
       if ((width_mask && !width_mask[c]) || !(x - x == 0)) continue;
       if (x < best) best = x;
       if (worst < x) worst = x;
@@ -191,7 +196,46 @@ bool Sample<T>::repair() {
   free(scratch.lines);
   scratch.lines = fresh.lines;
   scratch.lines_bytes = fresh.lines_bytes;
-  return true;
+  return !stopped;
+}
+
+// Whether a number beyond the largest may have stood for an entry or a path: if so, the solution
+// shows it by a large dual or cost, or there is none.
+template <class T>
+bool Sample<T>::may_have_overflowed(int status) const {
+  if (stopped || status == NOT_SOUND || status == HUNGARIAN_INVALID) return false;
+  if (status == HUNGARIAN_INFEASIBLE) return has_large_entries();
+  bool small = true;
+  for (int j = 0; j < items; ++j) {
+    const double dual = item_mask && !item_mask[j] ? 0 : v[j];
+    small &= -LARGE < dual && dual < LARGE;
+  }
+  for (int k = 0; k < count; ++k) {
+    const int i = ids[k];
+    if (item[i] == NONE) continue;
+    const double cost = item[i] == LEFT ? price[i] : double(cost_at(i, item[i]));
+    small &= -LARGE < cost && cost < LARGE;
+  }
+  return !small;
+}
+
+template <class T>
+bool Sample<T>::has_large_entries() const {
+  const uint8_t *height_mask = along ? bidder_mask : item_mask;
+  for (int r = 0; r < height; ++r) {
+    if (height_mask && !height_mask[r]) continue;
+    const T *costs = row(r);
+    bool large = false;
+    for (int c = 0; c < width; ++c) {
+      const double x = double(read<T>(costs + c));
+      large |= (x >= LARGE || x <= -LARGE) && x - x == 0;
+    }
+    if (large) return true;
+  }
+  for (int k = 0; price && k < count; ++k) {
+    if (price[ids[k]] < INF && (price[ids[k]] >= LARGE || price[ids[k]] <= -LARGE)) return true;
+  }
+  return false;
 }
 
 template <class T>
@@ -212,6 +256,7 @@ void Sample<T>::write(int status) const {
     *total_out = nan;
     return;
   }
+  const double back = 1 / sign;
   double total = 0, lost = 0;  // Neumaier's sum: many equal costs round the same way
   for (int i = 0; i < bidders; ++i) {
     double dual = 0;
@@ -223,11 +268,11 @@ void Sample<T>::write(int status) const {
       lost += larger ? (total - sum) + cost : (cost - sum) + total;
       total = sum;
     }
-    u_out[i] = T(sign * dual);
+    u_out[i] = T(back * dual);
   }
   if (lost - lost == 0) total += lost;  // not where the sum is beyond the largest number
-  for (int j = 0; j < items; ++j) v_out[j] = v[j] > -INF ? T(sign * v[j]) : T(0);
-  *total_out = T(sign * total);
+  for (int j = 0; j < items; ++j) v_out[j] = v[j] > -INF ? T(back * v[j]) : T(0);
+  *total_out = T(back * total);
 }
 
 template <class T>

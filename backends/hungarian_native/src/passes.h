@@ -56,7 +56,10 @@ bool Sample<T>::least_per_column(const uint8_t *columns, const uint8_t *rows) {
   if (height > 128 && width > 2 * FOUR) {
     flaw = stream(columns, rows);
   } else {
-    for (; c + 2 * Lane::width < width; c += FOUR) flaw |= strip<4>(c, columns, rows);
+    for (; c + 2 * Lane::width < width; c += FOUR) {
+      if (interrupted()) return false;
+      flaw |= strip<4>(c, columns, rows);
+    }
     for (; c + Lane::width < width; c += 2 * Lane::width) flaw |= strip<2>(c, columns, rows);
     for (; c < width; c += Lane::width) flaw |= strip<1>(c, columns, rows);
   }
@@ -122,6 +125,7 @@ bool Sample<T>::stream(const uint8_t *columns, const uint8_t *rows) {
   bool flaw = false;
   for (int r = 0; r < height; ++r) {
     if (rows && !rows[r]) continue;
+    if (interrupted()) return false;
     const T *costs = row(r);
     for (int c = 0; c < width; c += Lane::width) {
       const V x = s * *reinterpret_cast<const Unaligned *>(costs + c);
@@ -130,7 +134,7 @@ bool Sample<T>::stream(const uint8_t *columns, const uint8_t *rows) {
       for (; news; news &= news - 1) {
         const int k = c + __builtin_ctz(news);
         if (k >= width || (columns && !columns[k])) continue;
-        const T cost = T(sign) * costs[k];
+        const T cost = T(sign) * read<T>(costs + k);
         flaw |= cost != cost ? p.nan != HUNGARIAN_NAN_FORBID : cost == T(-INF);
         if (cost < low[k]) {
           next[k] = low[k];
@@ -153,7 +157,7 @@ Bid Sample<T>::few_slacks(const T *costs) const {
   int at[2] = {0, 0};
   for (int j = 0; j < items; j += 2) {
     for (int side = 0; side < 2; ++side) {
-      const double x = sign * costs[j + side] - v[j + side];  // beyond the last, v is -inf
+      const double x = sign * double(read<T>(costs + j + side)) - v[j + side];  // beyond the last, v is -inf
       const double runner = least[side] > x ? least[side] : x;
       second[side] = runner < second[side] ? runner : second[side];
       at[side] = x < least[side] ? j + side : at[side];

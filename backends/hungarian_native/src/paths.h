@@ -12,6 +12,7 @@ bool Sample<T>::search(int root) {
   int many = 0, i = root, end = NONE, leaver = NONE;
   double ahead = 0, stop, leave_at = INF;
   for (;;) {
+    if (interrupted()) return false;
     const T *costs = line(i);
     double nearest;
     int at = NONE, free_item = NONE;

@@ -81,12 +81,12 @@ class Pool {
 };
 
 std::atomic<Pool *> pool{nullptr};
-std::atomic<bool> was_forked{false};
+std::atomic<bool> is_worker{false};
 
 // The threads of the parent do not exist here, and its locks may be held by them: begin anew.
 void after_fork() {
   pool.store(nullptr, std::memory_order_relaxed);
-  was_forked.store(true, std::memory_order_relaxed);
+  is_worker.store(true, std::memory_order_relaxed);
 }
 
 struct AtFork {
@@ -97,7 +97,9 @@ struct AtFork {
 
 }  // namespace
 
-bool forked() { return was_forked.load(std::memory_order_relaxed); }
+bool worker() { return is_worker.load(std::memory_order_relaxed); }
+
+void be_worker() { is_worker.store(true, std::memory_order_relaxed); }
 
 void run_together(int64_t helpers, void (*work)(void *), void *context) {
   if (helpers <= 0) {

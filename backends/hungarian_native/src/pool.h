@@ -11,8 +11,9 @@ namespace hungarian {
 // nobody waits for it. A second caller while the threads are busy works alone.
 void run_together(int64_t helpers, void (*work)(void *), void *context);
 
-// Whether this process was forked from one that had loaded the library.
-bool forked();
+// Whether this process is one of many: forked from one that had loaded the library, or told so.
+bool worker();
+void be_worker();
 
 }  // namespace hungarian
 

@@ -1,9 +1,9 @@
 // One sample on its way to a solution: what the parts of the algorithm share.
 //
-// The bidders are the smaller side, or the rows where they may leave at a price; the other side
-// are the items. Duals are double whatever the costs: u[i] + v[j] <= cost[i][j], with equality on
-// matched pairs. A bidder that takes an item lowers the dual of that item only, so the dual
-// of a free item stays 0 where there are more items than bidders, as an optimum requires.
+// The bidders are the smaller side, the rows of equals, or the rows where they may leave at a price;
+// the other side are the items. Duals are double whatever the costs: u[i] + v[j] <= cost[i][j], with
+// equality on matched pairs. A bidder that takes an item lowers the dual of that item only, so the
+// dual of a free item stays 0 where there are more items than bidders, as an optimum requires.
 #ifndef HUNGARIAN_SAMPLE_H
 #define HUNGARIAN_SAMPLE_H
 
@@ -20,6 +20,10 @@ constexpr int NONE = -1;
 constexpr int LEFT = -2;          // of a bidder: gone at its price
 constexpr int BLOCK = 16;         // lines transposed together: a cache line of floats
 constexpr int NOT_SOUND = -1000;  // entries that cannot be compared
+constexpr int BEYOND = -1001;     // a dual beyond the largest number
+// What costs are scaled by then: room for the sum of all, and exact but for the least of numbers.
+constexpr double SMALLER = 0x1p-40;
+constexpr double LARGE = 0x1p1000;  // below, nothing on the way to a solution can overflow
 constexpr int SHORTLIST = 32;     // most items of a shortlist
 constexpr int ROOM = SHORTLIST + WIDTH;
 constexpr int GROUP = 64;        // entries of the queue whose least is kept
@@ -47,16 +51,22 @@ template <class T>
 class Sample {
  public:
   Sample(const hungarian_batch &problems, int64_t b, Scratch &memory)
-      : p(problems), sample(b), scratch(memory), sign(problems.maximize ? -1.0 : 1.0) {}
+      : p(problems), sample(b), scratch(memory), interrupt(memory.interrupt),
+        sign(problems.maximize ? -1.0 : 1.0) {}
 
-  // Returns a hungarian_status, or HUNGARIAN_OUT_OF_MEMORY.
+  // Returns a hungarian_status, HUNGARIAN_OUT_OF_MEMORY or HUNGARIAN_INTERRUPTED.
   int solve() {
-    if (!prepare()) return HUNGARIAN_OUT_OF_MEMORY;
+    if (!prepare()) return stopped ? HUNGARIAN_INTERRUPTED : HUNGARIAN_OUT_OF_MEMORY;
     int status = attempt();
     if (status == NOT_SOUND && p.nan == HUNGARIAN_NAN_WORST) {
-      if (!repair()) return HUNGARIAN_OUT_OF_MEMORY;
+      if (!repair()) return stopped ? HUNGARIAN_INTERRUPTED : HUNGARIAN_OUT_OF_MEMORY;
       status = attempt();
     }
+    if (sizeof(T) == sizeof(double) && (status == BEYOND || may_have_overflowed(status))) {
+      sign *= SMALLER;
+      status = attempt();
+    }
+    if (stopped) return HUNGARIAN_INTERRUPTED;
     if (status == NOT_SOUND) status = HUNGARIAN_INVALID;
     write(status);
     return status;
@@ -68,7 +78,10 @@ class Sample {
   const hungarian_batch &p;
   const int64_t sample;
   Scratch &scratch;
-  const double sign;  // -1 where the greatest total is sought
+  const Interrupt interrupt;
+  double sign;           // -1 where the greatest total is sought; smaller for costs near the largest
+  bool beyond = false;   // a dual has overflowed
+  bool stopped = false;  // by an interrupt
 
   // The costs, as rows that are contiguous in memory: those of the sample or of its transpose.
   const T *table = nullptr;
@@ -123,11 +136,19 @@ class Sample {
   int64_t list_steps = 0, line_steps = 0;  // paths extended along lists, along whole lines
 
   const T *row(int r) const { return r == height - 1 ? last : table + r * stride; }
-  T cost_at(int i, int j) const { return along ? row(i)[j] : row(j)[i]; }
+  T cost_at(int i, int j) const { return read<T>(along ? row(i) + j : row(j) + i); }
   const T *line(int i) {
     if (along) return row(i);
     if (!ready[i / BLOCK]) transpose(i / BLOCK);
     return lines + i * padded(items);
+  }
+  bool interrupted() {
+    if (__builtin_expect(!interrupt.came(), 1)) return false;
+    return stopped = true;  // it stays so
+  }
+  void lower(int j, double by) {
+    v[j] -= by;
+    beyond |= v[j] == -INF;
   }
   void give(int i, int j) {
     owner[j] = i;
@@ -144,6 +165,8 @@ class Sample {
   void copy_through(T *to, int64_t down, int64_t right, F through);
   void transpose(int block);
   bool repair();
+  bool may_have_overflowed(int status) const;
+  bool has_large_entries() const;
   void write(int status) const;
   template <class Index>
   void write_matches(int status) const;
@@ -154,6 +177,7 @@ class Sample {
   int all_leave();
   bool read_prices();
   int reduce_columns();
+  void flag_valid(const uint8_t *mask);
   int bid_along();
   int bid_across();
   bool claim(int i, const Bid &bid);

@@ -43,12 +43,13 @@ Bid Sample<T>::best(int i) {
 template <class T>
 void Sample<T>::shortlist(int i) {
   const T *costs = line(i);
+  const double *const duals = v;  // a member would be read again after every store
   const F64 s = fill(sign);
   F64 lanes = fill(INF), others = lanes;
   const int64_t extent = padded(items);  // a multiple of two registers
   for (int64_t j = 0; j < extent; j += 2 * WIDTH) {
-    lanes = lesser(s * load(costs + j) - load(v + j), lanes);
-    others = lesser(s * load(costs + j + WIDTH) - load(v + j + WIDTH), others);
+    lanes = lesser(s * load(costs + j) - load(duals + j), lanes);
+    others = lesser(s * load(costs + j + WIDTH) - load(duals + j + WIDTH), others);
   }
   lanes = lesser(lanes, others);
   const double least = least_lane(lanes);
@@ -63,7 +64,7 @@ void Sample<T>::shortlist(int i) {
     int many = 0;
     int64_t j = 0;
     for (; j < extent && many <= SHORTLIST; j += WIDTH) {
-      const F64 cost = s * load(costs + j), x = cost - load(v + j);
+      const F64 cost = s * load(costs + j), x = cost - load(duals + j);
       if (const unsigned hits = bits(x <= most)) {
         many += append(out_costs + many, out + many, cost, int(j), hits);
       }
@@ -179,6 +180,7 @@ bool Sample<T>::search_by_lists(int root) {
     }
   };
   for (;;) {
+    if (interrupted()) return false;
     if (length[i] < 0) shortlist(i);
     ++list_steps;
     origin[i] = ahead;
@@ -201,6 +203,7 @@ bool Sample<T>::search_by_lists(int root) {
           break;
         }
         ++line_steps;
+        if (interrupted()) return false;
         const double was = bound[top];
         shortlist(top);  // what was cheap has been taken: see what is now
         if (bound[top] > was) {

@@ -9,6 +9,7 @@
 #endif
 
 #include "hungarian.h"
+#include "interrupt.h"
 #include "kernel.h"
 #include "pool.h"
 
@@ -74,7 +75,7 @@ int64_t number_in(const char *variable) {
 
 int64_t default_threads() {
   if (const int64_t asked = number_in("HUNGARIAN_NUM_THREADS")) return asked;
-  if (forked()) return 1;  // a worker is one of many
+  if (worker()) return 1;  // one of many
   // Launchers of one process per device, such as torchrun, set it to keep these out of each
   // other's way.
   if (const int64_t asked = number_in("OMP_NUM_THREADS")) return asked;
@@ -96,6 +97,12 @@ bool valid(const hungarian_batch &p) {
 double nanoseconds(const hungarian_batch &p) {
   const double n = double(p.n), m = double(p.m), least = n < m ? n : m;
   return 100 + 0.3 * n * m + 3 * least * least;
+}
+
+// The same where a search goes through everything for each row: how long a call may take.
+double nanoseconds_at_worst(const hungarian_batch &p) {
+  const double n = double(p.n), m = double(p.m);
+  return double(p.batch) * (100 + 0.5 * n * m * (n < m ? n : m));
 }
 
 // How many threads a call is worth, of samples that take so long each.
@@ -145,23 +152,28 @@ struct Batch {
   const hungarian_batch &problems;
   const SolveOne solve;
   const int64_t turn;
+  const Interrupt interrupt;
   std::atomic<int64_t> next{0};
   std::atomic<int64_t> lost{0};
-  std::atomic<bool> out_of_memory{false};
+  std::atomic<bool> out_of_memory{false}, interrupted{false};
 
   static void work(void *self) { static_cast<Batch *>(self)->work(); }
 
   void work() {
-    Scratch scratch;
+    Scratch scratch{interrupt};
     for (;;) {
       const int64_t first = next.fetch_add(turn, std::memory_order_relaxed);
       if (first >= problems.batch) break;
       const int64_t end = first + turn < problems.batch ? first + turn : problems.batch;
       int64_t bad = 0;
-      for (int64_t b = first; b < end; ++b) {
+      for (int64_t b = first; b < end && !interrupt.came(); ++b) {
         const int status = solve(problems, b, scratch);
-        if (status < 0) out_of_memory.store(true, std::memory_order_relaxed);
+        if (status == HUNGARIAN_OUT_OF_MEMORY) out_of_memory = true;
         bad += status != HUNGARIAN_SOLVED;
+      }
+      if (interrupt.came()) {  // whether or not it came too late
+        interrupted = true;
+        break;
       }
       if (bad) lost.fetch_add(bad, std::memory_order_relaxed);
     }
@@ -183,8 +195,10 @@ int64_t hungarian_solve(const hungarian_batch *problems) {
   if (p.batch == 0) return 0;
   const int64_t threads = threads_for(p.batch, nanoseconds(p), p.threads);
   const int64_t turn = threads == 1 ? p.batch : (p.batch + 8 * threads - 1) / (8 * threads);
-  Batch batch{p, variant().kernel(p.dtype), turn};
+  const Listener listener(nanoseconds_at_worst(p));
+  Batch batch{p, variant().kernel(p.dtype), turn, listener.interrupt()};
   run_together(threads - 1, Batch::work, &batch);
+  if (batch.interrupted) return HUNGARIAN_INTERRUPTED;
   return batch.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : batch.lost.load();
 }
 
@@ -218,6 +232,8 @@ const char *hungarian_message(int64_t error) {
       return "an argument is out of range";
     case HUNGARIAN_OUT_OF_MEMORY:
       return "out of memory";
+    case HUNGARIAN_INTERRUPTED:
+      return "interrupted by SIGINT";
     default:
       return error < 0 ? "unknown error" : "no error";
   }
@@ -229,6 +245,8 @@ int64_t hungarian_get_num_threads(void) {
   const int64_t chosen = chosen_threads;
   return chosen ? chosen : default_threads();
 }
+
+void hungarian_be_worker(void) { be_worker(); }
 
 int64_t hungarian_abi(void) { return HUNGARIAN_ABI; }
 
