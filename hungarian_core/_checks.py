@@ -85,6 +85,15 @@ def fits(name: str, lost: Array, dtype: Any, xp: Namespace) -> None:
         )
 
 
+def given(name: str, x: Any, axes: tuple[str, ...]) -> None:
+    """Check that what came for an array is none of what is no array and passes for one."""
+    if x is None or isinstance(x, (str, bytes, Mapping)):
+        came = "None" if x is None else f"a {type(x).__name__}"
+        if isinstance(x, Mapping):
+            came += f" with the keys {', '.join(sorted(map(repr, x)))}"
+        raise TypeError(f"{name} is {came}; expected an array ({', '.join(axes)})")
+
+
 def sets(
     true: tuple[Any, ...],
     pred: tuple[Any, ...],

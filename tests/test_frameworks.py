@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 import hungarian_core as hc
+from hungarian_core.losses import pairs
 from hungarian_core.testing import reference
 
 TRUE = np.random.default_rng(1).normal(size=(2, 3, 14)).astype(np.float32)
@@ -146,6 +148,33 @@ def test_a_parameter_gets_its_gradient(torch: Any) -> None:
     (3 * hc.loss(torch.asarray(TRUE), parameter)).backward()
     expected = reference.loss(TRUE, PRED, upstream=3.0).grad_pred
     np.testing.assert_allclose(parameter.grad.numpy(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["loss", "HungarianLoss", "pit_loss"])
+def test_swapped_arguments(torch: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; and never where predictions need a gradient, or nothing does."""
+    monkeypatch.setattr(pairs, "_warned", [])
+    functions = {
+        "loss": hc.loss,
+        "HungarianLoss": hc.HungarianLoss([14]),
+        "pit_loss": lambda true, pred: hc.pit_loss(pred, true),
+    }
+    function = functions[name]
+    true, pred = torch.asarray(TRUE), torch.asarray(PRED).requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        function(true, pred)
+        function(true, true)
+        function(pred, pred)
+        with torch.no_grad():
+            function(true, pred)
+    truth = "references" if name == "pit_loss" else "y_true"
+    with pytest.warns(UserWarning, match=f"{truth} needs a gradient and .* swapped") as caught:
+        function(pred, true)
+    assert [x.filename for x in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        function(pred, true)
 
 
 def test_compiled_with_generated_code(torch: Any) -> None:

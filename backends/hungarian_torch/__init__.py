@@ -32,9 +32,15 @@ class MatchedLoss(nn.Module):
         check_options("MatchedLoss", _core.loss, options, "mask", "pred_mask")
         self.options = options
 
-    def forward(self, y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Any:
+    def forward(
+        self,
+        y_true: Tensor,
+        y_pred: Tensor,
+        mask: Tensor | None = None,
+        pred_mask: Tensor | None = None,
+    ) -> Any:
         """Return the loss of `y_pred` `(B, m, d)` against `y_true` `(B, n, d)`."""
-        return loss(y_true, y_pred, mask=mask, **self.options)
+        return loss(y_true, y_pred, mask=mask, pred_mask=pred_mask, **self.options)
 
 
 class HungarianLoss(nn.Module):
@@ -52,9 +58,12 @@ class HungarianLoss(nn.Module):
         y_pred: Tensor,
         mask: Tensor | None = None,
         return_assignment: bool = False,
+        pred_mask: Tensor | None = None,
     ) -> Any:
         """Return the loss of `y_pred` `(B, m, d)` against `y_true` `(B, n, d)`."""
-        return self.criterion(y_true, y_pred, mask=mask, return_assignment=return_assignment)
+        return self.criterion(
+            y_true, y_pred, mask=mask, pred_mask=pred_mask, return_assignment=return_assignment
+        )
 
 
 class PITLoss(nn.Module):
@@ -65,9 +74,16 @@ class PITLoss(nn.Module):
         check_options("PITLoss", _core.pit_loss, options, "mask", "estimate_mask")
         self.options = options
 
-    def forward(self, estimates: Tensor, references: Tensor, mask: Tensor | None = None) -> Any:
+    def forward(
+        self,
+        estimates: Tensor,
+        references: Tensor,
+        mask: Tensor | None = None,
+        estimate_mask: Tensor | None = None,
+    ) -> Any:
         """Return the loss of `estimates` `(B, m, time)` against `references` `(B, n, time)`."""
-        return pit_loss(estimates, references, mask=mask, **self.options)
+        options = {"estimate_mask": estimate_mask, **self.options}
+        return pit_loss(estimates, references, mask=mask, **options)
 
 
 __all__ = [

@@ -12,12 +12,15 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
-from hungarian_core.losses.pairs import Reduction, gather, inputs, reduce, settle
+from hungarian_core.losses._functions import called, guarded, pair_losses, per_pair
+from hungarian_core.losses.pairs import AXES, Inputs, Reduction, gather, inputs, reduce, settle
 
 PairLoss = Callable[[Array, Array], Array]
 
@@ -30,6 +33,7 @@ def loss(
     cost: str | CostFunction = "euclidean",
     pair_loss: str | CostFunction | None = None,
     mask: Array | None = None,
+    pred_mask: Array | None = None,
     reduction: Reduction = "mean",
     nan: Nan = "raise",
     solver: Solver = "auto",
@@ -52,6 +56,8 @@ def loss(
             `a[B, n, d]` and `b[B, n, d]`; by default the cost itself.
         mask: `(batch_size, n)` bool, True where `y_true` holds a real object. Other rows are
             never read: they may hold anything, NaN too.
+        pred_mask: `(batch_size, m)` bool, True where `y_pred` holds a prediction. Other rows are
+            never read or matched, and their gradient is 0.
         reduction: ``"mean"`` over all matched pairs of the batch (of all workers, where the
             backend's `all_reduce` spans several), ``"sum"``, ``"none"`` for the loss of each
             true object `(batch_size, n)`, 0 where it is unmatched, or ``"sample"`` for the
@@ -68,25 +74,51 @@ def loss(
 
     Raises:
         ValueError: Shapes, dtypes or options do not fit, or `assign` found no matching.
+        TypeError: An input is no array, or a function takes or returns something else.
     """
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
+    for name, x in (("y_true", y_true), ("y_pred", y_pred)):
+        _checks.given(name, x, AXES)
     matching_cost = _cost_function("cost", cost)
     measure = matching_cost if pair_loss is None else _cost_function("pair_loss", pair_loss)
-    backend = get_backend(backend, y_true=y_true, y_pred=y_pred, mask=mask)
-    y_true, y_pred, mask, dtype = inputs(y_true, y_pred, mask, backend)
+    backend = get_backend(backend, y_true=y_true, y_pred=y_pred, mask=mask, pred_mask=pred_mask)
+    sets = inputs(y_true, y_pred, mask, pred_mask, backend)
+    names = ("cost", "cost" if pair_loss is None else "pair_loss")
+    value = _matched(sets, backend, matching_cost, measure, names, reduction, nan, solver)
+    return value if return_assignment else value[0]
+
+
+def _matched(
+    sets: Inputs,
+    backend: Backend,
+    cost: CostFunction,
+    measure: CostFunction,
+    names: tuple[str, str],
+    reduction: Reduction,
+    nan: Nan,
+    solver: Solver,
+) -> tuple[Array, Assignment]:
+    """Return the loss of sets by a cost and a loss of pairs, which users know by `names`."""
+    y_true, y_pred = sets.true, sets.pred
     xp = backend.namespace(y_pred)
-
     a, b = backend.stop_gradient(y_true), backend.stop_gradient(y_pred)
-    pairwise = matching_cost(xp, a[:, :, None, :], b[:, None, :, :])
+    pairwise = cost(xp, a[:, :, None, :], b[:, None, :, :])
     expected = (*backend.shape(y_true)[:2], backend.shape(y_pred)[1])
-    _checks.returned("cost", backend.shape(pairwise), expected)
-    assignment = assign(pairwise, row_mask=mask, nan=nan, solver=solver, backend=backend)
-
+    _checks.returned(names[0], backend.shape(pairwise), expected)
+    assignment = assign(
+        pairwise,
+        row_mask=sets.mask,
+        col_mask=sets.pred_mask,
+        nan=nan,
+        solver=solver,
+        backend=backend,
+    )
     truth, prediction, matched = gather(y_true, y_pred, assignment, backend, xp)
     each = measure(xp, truth, prediction)
+    pair_losses(names[1], backend.shape(each), expected[:2])
     each = settle(each, matched, assignment, xp)
-    value = xp.astype(reduce(each, matched, reduction, backend, xp), dtype, copy=False)
-    return (value, assignment) if return_assignment else value
+    value = reduce(each, matched, reduction, backend, xp)
+    return xp.astype(value, sets.dtype, copy=False), assignment
 
 
 class HungarianLoss:
@@ -102,8 +134,9 @@ class HungarianLoss:
             squared error. A function whose parameters are named otherwise
             (`input`/`target`, `logits`/`labels`, ...) gets its arguments by those names, so
             losses of PyTorch and optax work as they are. It sees the matched pairs as rows
-            `[pairs, d]` and returns one value per pair, one per feature
-            (averaged here) or one for all.
+            `[pairs, d]` and returns one value per pair or one per feature (averaged here). Where
+            every true object is matched for certain, and `reduction` is ``"mean"`` or ``"sum"``,
+            it may return one for all, which then stands for each pair, as their mean does.
         slice_weights: One weight per slice, by default 1.
         slice_sizes: Another name for `slices`.
         reduction: As for `loss`; the loss is the weighted sum over slices.
@@ -131,7 +164,9 @@ class HungarianLoss:
     ) -> None:
         if slices is not None and slice_sizes is not None:
             raise ValueError("slices and slice_sizes are two names of one argument; pass one")
-        sizes = slice_sizes if slices is None else slices
+        sizes = _plain(slice_sizes if slices is None else slices)
+        slice_weights = _plain(slice_weights)
+        slice_index_to_compute_assignment = _plain(slice_index_to_compute_assignment)
         _checks.slices(sizes, slice_index_to_compute_assignment, slice_losses_fn, slice_weights)
         _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
         assert sizes is not None
@@ -161,31 +196,31 @@ class HungarianLoss:
         y_pred: Array,
         *,
         mask: Array | None = None,
+        pred_mask: Array | None = None,
         return_assignment: bool = False,
     ) -> Array | tuple[Array, Assignment]:
         """Return the loss; arguments and result as for `hungarian_core.loss`."""
-        backend = get_backend(self.backend, y_true=y_true, y_pred=y_pred, mask=mask)
-        y_pred = backend.asarray(y_pred)
-        y_true = backend.asarray(y_true, like=y_pred)
-        extents = (*backend.shape(y_true)[1:2], *backend.shape(y_pred)[1:2])
-        known = len(extents) == 2 and all(isinstance(extent, int) for extent in extents)
-        complete = mask is None and known and extents[0] <= extents[1]
+        for name, x in (("y_true", y_true), ("y_pred", y_pred)):
+            _checks.given(name, x, AXES)
+        backend = get_backend(
+            self.backend, y_true=y_true, y_pred=y_pred, mask=mask, pred_mask=pred_mask
+        )
+        sets = inputs(y_true, y_pred, mask, pred_mask, backend)
+        n, m = backend.shape(sets.true)[1], backend.shape(sets.pred)[1]
+        known = isinstance(n, int) and isinstance(m, int)
+        why_not = None
+        if self.reduction in ("none", "sample"):
+            why_not = f"and reduction={self.reduction!r} keeps them apart"
+        elif mask is not None or pred_mask is not None or not known or n > m:
+            why_not = "and some of them may be unmatched"
 
         def pair_loss(xp: Namespace, truth: Array, prediction: Array) -> Array:
-            return self._pair_loss(truth, prediction, complete, backend, xp)
+            return self._pair_loss(truth, prediction, why_not, backend, xp)
 
-        return loss(
-            y_true,
-            y_pred,
-            backend=backend,
-            cost=self._matching_cost,
-            pair_loss=pair_loss,
-            mask=mask,
-            reduction=self.reduction,
-            nan=self.nan,
-            solver=self.solver,
-            return_assignment=return_assignment,
-        )
+        names = ("compute_cost_matrix_fn", "slice_losses_fn")
+        options = (names, self.reduction, self.nan, self.solver)
+        value = _matched(sets, backend, self._matching_cost, pair_loss, *options)
+        return value if return_assignment else value[0]
 
     def _matching_cost(self, xp: Namespace, a: Array, b: Array) -> Array:
         """Return the costs `[B, n, m]` of the chosen slice of a[B, n, 1, d] and b[B, 1, m, d]."""
@@ -194,10 +229,11 @@ class HungarianLoss:
         a, b = a[:, :, :, chosen], b[:, :, :, chosen]
         if isinstance(self.compute_cost_matrix_fn, str):
             return COSTS[self.compute_cost_matrix_fn](xp, a, b)
-        return self.compute_cost_matrix_fn(a[:, :, 0, :], b[:, 0, :, :])
+        name, form = "compute_cost_matrix_fn", "(a, b) -> [B, n, m], of a[B, n, d] and b[B, m, d]"
+        return called(name, self.compute_cost_matrix_fn, form, a[:, :, 0, :], b[:, 0, :, :])
 
     def _pair_loss(
-        self, truth: Array, prediction: Array, complete: bool, backend: Backend, xp: Namespace
+        self, truth: Array, prediction: Array, why_not: str | None, backend: Backend, xp: Namespace
     ) -> Array:
         """Return the weighted losses `[B, n]` of the pairs truth[B, n, d], prediction[B, n, d]."""
         size, n, _ = backend.shape(truth)
@@ -206,13 +242,14 @@ class HungarianLoss:
             extent = chosen.stop - chosen.start
             a = xp.reshape(truth[:, :, chosen], (size * n, extent))
             b = xp.reshape(prediction[:, :, chosen], (size * n, extent))
+            name = f"slice_losses_fn[{k}]"
             if self.slice_losses_fn is None:
                 each = (a - b) * (a - b)
-            elif self._prediction_first[k]:
-                each = self.slice_losses_fn[k](b, a)
             else:
-                each = self.slice_losses_fn[k](a, b)
-            total = total + weight * _per_pair(each, k, (size, n), complete, backend, xp)
+                pair = (b, a) if self._prediction_first[k] else (a, b)
+                each = called(name, self.slice_losses_fn[k], "(y_true, y_pred)", *pair)
+            each = per_pair(name, each, (size, n), extent, why_not, backend, xp)
+            total = total + weight * each
         return total
 
 
@@ -230,7 +267,7 @@ def compute_euclidean_distance(a: Array, b: Array) -> Array:
 
 def _cost_function(name: str, cost: str | CostFunction) -> CostFunction:
     if callable(cost):
-        return cost
+        return guarded(name, cost)
     _checks.one_of(name, cost, tuple(COSTS), "or a function (xp, a, b)")
     return COSTS[cost]
 
@@ -253,32 +290,8 @@ def _takes_prediction_first(function: PairLoss) -> bool:
     return len(names) == 2 and names[0] in _PREDICTION and names[1] in _TRUTH
 
 
-def _per_pair(
-    each: Array,
-    k: int,
-    shape: tuple[Any, Any],
-    complete: bool,
-    backend: Backend,
-    xp: Namespace,
-) -> Array:
-    """Bring what a slice loss returned to one value per pair, `[B, n]`.
-
-    One value for all pairs is right only if the matching is `complete`: it would count
-    unmatched truths as matched.
-    """
-    came = backend.shape(each)
-    if len(came) == 2:
-        each = xp.mean(each, axis=1)
-    elif len(came) == 0:
-        if not complete:
-            raise ValueError(
-                f"slice_losses_fn[{k}] returned one value for all pairs, and some of them may be "
-                "unmatched; let it return one value per pair (reduction='none')"
-            )
-        return xp.broadcast_to(each, shape)
-    elif len(came) != 1:
-        raise ValueError(
-            f"slice_losses_fn[{k}] returned shape {came}; expected one value per pair, "
-            "per feature of a pair, or for all"
-        )
-    return xp.reshape(each, shape)
+def _plain(x: Any) -> Any:
+    """Return the numbers of NumPy as Python's, in lists and arrays too."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return x.tolist()
+    return [_plain(y) for y in x] if isinstance(x, (list, tuple)) else x

@@ -7,7 +7,7 @@ predictions, which is the only way back for gradients, and reduce the losses of 
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
@@ -16,37 +16,58 @@ from hungarian_core.assignment import Assignment
 
 Reduction = Literal["mean", "sum", "none", "sample"]
 
+AXES = ("batch_size", "num_objects", "num_features")
+
+
+class Inputs(NamedTuple):
+    """Two sets, checked and in the dtype to compute in."""
+
+    true: Array  # [B, n, d]
+    pred: Array  # [B, m, d]
+    mask: Array | None  # [B, n] bool
+    pred_mask: Array | None  # [B, m] bool
+    dtype: Any  # of the result
+
 
 def inputs(
     y_true: Array,
     y_pred: Array,
     mask: Array | None,
+    pred_mask: Array | None,
     backend: Backend,
     *,
-    names: tuple[str, str] = ("y_true", "y_pred"),
-    axes: tuple[str, str, str] = ("batch_size", "num_objects", "num_features"),
-) -> tuple[Array, Array, Array | None, Any]:
+    names: tuple[str, str, str] = ("y_true", "y_pred", "pred_mask"),
+    axes: tuple[str, str, str] = AXES,
+) -> Inputs:
     """Return the checked inputs in the dtype to compute in, and the dtype of the result.
 
-    `names` and `axes` are what the user calls the two sets and their axes, for messages.
+    `names` are what the user calls the two sets and the mask of the predictions, and `axes` those
+    of the sets, for messages.
     """
     y_pred = backend.asarray(y_pred)
     y_true = backend.asarray(y_true, like=y_pred)
     xp = backend.namespace(y_true, y_pred)
     shape_true, shape_pred = backend.shape(y_true), backend.shape(y_pred)
-    _checks.sets(shape_true, shape_pred, names, axes)
+    _checks.sets(shape_true, shape_pred, names[:2], axes)
     _checks.real(names[0], y_true, xp)
     _checks.real(names[1], y_pred, xp)
+    if not backend.is_traced(y_pred):
+        warn_if_swapped(y_true, y_pred, names[:2])
     if mask is not None:
         mask = backend.asarray(mask, like=y_pred)
         _checks.mask("mask", mask, shape_true[:2], backend, xp)
+    if pred_mask is not None:
+        pred_mask = backend.asarray(pred_mask, like=y_pred)
+        _checks.mask(names[2], pred_mask, shape_pred[:2], backend, xp)
     wide = solving_dtype(y_pred.dtype, xp)
     dtype = y_pred.dtype if xp.isdtype(y_pred.dtype, "real floating") else wide
-    y_true = xp.astype(y_true, wide, copy=False)
+    y_true, y_pred = (xp.astype(x, wide, copy=False) for x in (y_true, y_pred))
+    # What is masked may hold anything. Chosen before any arithmetic, so that no gradient meets it.
     if mask is not None:
-        # Padding may hold anything. Chosen before any arithmetic, so that no gradient meets it.
         y_true = xp.where(mask[:, :, None], y_true, 0)
-    return y_true, xp.astype(y_pred, wide, copy=False), mask, dtype
+    if pred_mask is not None:
+        y_pred = xp.where(pred_mask[:, :, None], y_pred, 0)
+    return Inputs(y_true, y_pred, mask, pred_mask, dtype)
 
 
 _warned: list[tuple[str, str]] = []

@@ -16,6 +16,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import CostFunction
+from hungarian_core.losses._functions import guarded, pair_losses
 from hungarian_core.losses.pairs import Reduction, gather, inputs, reduce, settle
 
 SignalMetric = Literal["si_sdr", "snr", "l1", "mse"]
@@ -33,6 +34,7 @@ def pit_loss(
     *,
     metric: SignalMetric | CostFunction = "si_sdr",
     mask: Array | None = None,
+    estimate_mask: Array | None = None,
     reduction: Reduction = "mean",
     zero_mean: bool = False,
     nan: Nan = "raise",
@@ -57,6 +59,8 @@ def pit_loss(
             `a[batch, n, time]` and `b[batch, n, time]` for the loss.
         mask: `(batch, n)` bool, True where `references` holds a source. Other rows are never read:
             they may hold anything, NaN too.
+        estimate_mask: `(batch, m)` bool, True where `estimates` holds a signal. Other rows are
+            never read or matched, and their gradient is 0.
         reduction: As for `loss`: ``"mean"`` over all matched pairs of the batch, ``"sum"``,
             ``"none"`` for the loss of each reference `(batch, n)`, 0 where it is unmatched, or
             ``"sample"`` for the mean of each sample's pairs `(batch,)`.
@@ -77,6 +81,7 @@ def pit_loss(
 
     Raises:
         ValueError: Shapes, dtypes or options do not fit, or `assign` found no matching.
+        TypeError: An input is no array, or a metric takes or returns something else.
 
     Note:
         The costs of the matching, and so ``assignment.cost``, come from matrix products, which
@@ -93,11 +98,20 @@ def pit_loss(
         2017.
     """
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
-    kind = _metric(metric)
-    backend = get_backend(backend, estimates=estimates, references=references, mask=mask)
-    names, axes = ("references", "estimates"), ("batch", "sources", "time")
-    references, estimates, mask, dtype = inputs(
-        references, estimates, mask, backend, names=names, axes=axes
+    kind, axes = _metric(metric), ("batch", "sources", "time")
+    for name, x in (("estimates", estimates), ("references", references)):
+        _checks.given(name, x, axes)
+    backend = get_backend(
+        backend, estimates=estimates, references=references, mask=mask, estimate_mask=estimate_mask
+    )
+    references, estimates, mask, estimate_mask, dtype = inputs(
+        references,
+        estimates,
+        mask,
+        estimate_mask,
+        backend,
+        names=("references", "estimates", "estimate_mask"),
+        axes=axes,
     )
     xp = backend.namespace(estimates)
     if zero_mean:
@@ -105,14 +119,20 @@ def pit_loss(
         estimates = estimates - xp.mean(estimates, axis=-1, keepdims=True)
 
     a, b = backend.stop_gradient(references), backend.stop_gradient(estimates)
+    if estimate_mask is not None:  # the sum is none of least level, see `_squared_distances`
+        b = xp.where(estimate_mask[:, :, None], b, xp.sum(b, axis=1, keepdims=True))
     if kind.matrix is None:
         pairwise = _side_by_side(xp, a, b, backend, kind.pairs)
     else:
         pairwise = kind.matrix(xp, a, b, backend)
-    assignment = assign(pairwise, row_mask=mask, nan=nan, solver=solver, backend=backend)
+    assignment = assign(
+        pairwise, row_mask=mask, col_mask=estimate_mask, nan=nan, solver=solver, backend=backend
+    )
 
     reference, estimate, matched = gather(references, estimates, assignment, backend, xp)
-    each = settle(kind.pairs(xp, reference, estimate), matched, assignment, xp)
+    each = kind.pairs(xp, reference, estimate)
+    pair_losses("metric", backend.shape(each), backend.shape(matched))
+    each = settle(each, matched, assignment, xp)
     value = xp.astype(reduce(each, matched, reduction, backend, xp), dtype, copy=False)
     return (value, assignment) if return_assignment else value
 
@@ -127,7 +147,7 @@ class _Metric(NamedTuple):
 
 def _metric(metric: str | CostFunction) -> _Metric:
     if callable(metric):
-        return _Metric(metric)
+        return _Metric(guarded("metric", metric))
     _checks.one_of("metric", metric, tuple(_METRICS), "or a function (xp, a, b)")
     return _METRICS[metric]
 

@@ -24,6 +24,7 @@ pytest.register_assert_rewrite(
     *(f"hungarian_core.testing.{name}" for name in ("test_inspection", "test_permutation")),
     *(f"hungarian_core.testing.{name}" for name in ("test_assignment_matrix", "test_gradients")),
     *(f"hungarian_core.testing.{name}" for name in ("test_masks", "test_vectors")),
+    *(f"hungarian_core.testing.{name}" for name in ("test_masked_predictions",)),
     *(f"hungarian_core.testing.{name}" for name in ("test_hnet", "test_relaxations")),
     *(
         f"hungarian_core.testing.{name}"

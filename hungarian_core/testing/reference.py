@@ -130,6 +130,7 @@ def loss(
     y_pred: Floats,
     mask: Floats | None = None,
     *,
+    pred_mask: Floats | None = None,
     cost: str = "euclidean",
     pair: str | None = None,
     reduction: str = "mean",
@@ -139,14 +140,15 @@ def loss(
     y_true, y_pred = y_true.astype(np.float64), y_pred.astype(np.float64)
     size, n, _ = y_true.shape
     mask = np.ones((size, n), bool) if mask is None else mask
+    pred_mask = np.ones(y_pred.shape[:2], bool) if pred_mask is None else pred_mask
     each = np.zeros((size, n))
     matches = np.full((size, n), -1)
     grads = []
     for b in range(size):
-        rows = np.flatnonzero(mask[b])
-        table, _, _ = pair_loss(cost, y_true[b][rows, None, :], y_pred[b][None, :, :])
+        rows, cols = np.flatnonzero(mask[b]), np.flatnonzero(pred_mask[b])
+        table, _, _ = pair_loss(cost, y_true[b][rows, None, :], y_pred[b][None, cols, :])
         i, j = linear_sum_assignment(table)
-        i = rows[i]
+        i, j = rows[i], cols[j]
         matches[b, i] = j
         each[b, i], grad_a, grad_b = pair_loss(pair or cost, y_true[b, i], y_pred[b, j])
         grads.append((i, j, grad_a, grad_b))

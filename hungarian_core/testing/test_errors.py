@@ -91,6 +91,7 @@ LOSS: tuple[tuple[str, np.ndarray, np.ndarray, dict[str, Any], str], ...] = (
     ("reduction", Y, Y, {"reduction": "median"}, "reduction is 'median'; expected one of 'mean'"),
     ("cost", Y, Y, {"cost": "manhattan"}, "cost is 'manhattan'; expected one of 'euclidean'"),
     ("pair_loss", Y, Y, {"pair_loss": "mse"}, "pair_loss is 'mse'; expected one of"),
+    ("pair_result", Y, Y, {"pair_loss": lambda xp, a, b: a - b}, "pair_loss returned shape"),
     ("cost_result", Y, Y, {"cost": lambda xp, a, b: (a - b)[:, :, :, 0:1]}, "cost returned"),
 )
 
@@ -113,6 +114,60 @@ def test_loss(
         hc.loss(
             driver.from_numpy(y_true), driver.from_numpy(y_pred), **options, backend=driver.backend
         )
+
+
+# A function that takes or returns something else, and what the message says of it.
+FUNCTIONS: tuple[tuple[str, Any, str], ...] = (
+    ("cost", lambda a, b: abs(a - b), r"cost is a function \(a, b\); expected \(xp, a, b\), which"),
+    ("cost", lambda a, b, eps=1: a - b, r"cost is a function \(a, b, eps=1\); expected \(xp, a, b"),
+    ("cost", lambda xp, a, b: 1.0, "cost returned a float; expected an array"),
+    ("pair_loss", lambda a, b: a - b, r"pair_loss is a function \(a, b\); expected \(xp, a, b"),
+    ("metric", lambda a, b: a - b, r"metric is a function \(a, b\); expected \(xp, a, b"),
+    (
+        "compute_cost_matrix_fn",
+        lambda xp, a, b: a,
+        r"is a function \(xp, a, b\); expected \(a, b\) ",
+    ),
+    ("compute_cost_matrix_fn", lambda a, b: None, "compute_cost_matrix_fn returned a NoneType"),
+)
+
+
+@pytest.mark.parametrize(("name", "function", "message"), FUNCTIONS)
+def test_functions(driver: Driver, name: str, function: Any, message: str) -> None:
+    y = driver.from_numpy(Y)
+    options: dict[str, Any] = {name: function, "backend": driver.backend}
+    loss: Any = {"metric": hc.pit_loss}.get(name, hc.loss)
+    if name == "compute_cost_matrix_fn":
+        loss, options = hc.HungarianLoss([4], **options), {}
+    with pytest.raises(TypeError, match=message):
+        loss(y, y, **options)
+
+
+def test_errors_of_functions_are_their_own(driver: Driver) -> None:
+    def cost(xp: Any, a: Any, b: Any) -> Any:
+        raise TypeError("mine")
+
+    with pytest.raises(TypeError, match=r"^mine$"):
+        hc.loss(driver.from_numpy(Y), driver.from_numpy(Y), cost=cost, backend=driver.backend)
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["truth", "prediction"])
+@pytest.mark.parametrize(
+    ("given", "came"),
+    [(None, "None"), ({"boxes": Y}, "a dict with the keys 'boxes'"), ("boxes", "a str")],
+    ids=["none", "dict", "str"],
+)
+def test_what_is_no_array(driver: Driver, at: int, given: Any, came: str) -> None:
+    y = driver.from_numpy(Y)
+    pair = [given, y] if at == 0 else [y, given]
+    functions: tuple[tuple[str, Any], ...] = (
+        ("y_true y_pred", lambda *pair: hc.loss(*pair, backend=driver.backend)),
+        ("y_true y_pred", hc.HungarianLoss([4], backend=driver.backend)),
+        ("estimates references", lambda *pair: hc.pit_loss(*pair, backend=driver.backend)),
+    )
+    for names, function in functions:
+        with pytest.raises(TypeError, match=f"{names.split()[at]} is {came}; expected an array"):
+            function(*pair)
 
 
 SLICES: tuple[tuple[str, dict[str, Any], str], ...] = (

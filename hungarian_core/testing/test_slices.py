@@ -121,16 +121,70 @@ def test_one_value_for_all_pairs(driver: Driver) -> None:
 
     if not driver.static_shapes:
         pytest.skip("where extents are unknown, truths may be left unmatched")
-    criterion = _criterion(driver, slice_losses_fn=[mean_l1, mean_square])
-    found = driver.trace(criterion)(driver.from_numpy(TRUE), driver.from_numpy(PRED))
-    assert float(driver.to_numpy(found)) == pytest.approx(_expected(None)[0], rel=1e-6)
+    for reduction, pairs in (("mean", 1), ("sum", 6)):
+        criterion = _criterion(driver, slice_losses_fn=[mean_l1, mean_square], reduction=reduction)
+        found = driver.trace(criterion)(driver.from_numpy(TRUE), driver.from_numpy(PRED))
+        expected = pairs * _expected(None)[0]
+        assert float(driver.to_numpy(found)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_one_value_and_unmatched_objects(driver: Driver) -> None:
     criterion = _criterion(driver, slice_losses_fn=[lambda a, b: (a * b)[0, 0]] * 2)
-    mask = driver.from_numpy(MASK)
-    with pytest.raises(ValueError, match="one value for all pairs"):
-        criterion(driver.from_numpy(TRUE), driver.from_numpy(PRED), mask=mask)
+    true, pred = driver.from_numpy(TRUE), driver.from_numpy(PRED)
+    pred_mask = driver.from_numpy(np.ones((2, 4), bool))
+    for given in ({"mask": driver.from_numpy(MASK)}, {"pred_mask": pred_mask}):
+        with pytest.raises(ValueError, match=r"one value for all pairs.*may be unmatched"):
+            criterion(true, pred, **given)
+    with pytest.raises(ValueError, match=r"one value for all pairs.*may be unmatched"):
+        criterion(pred, true)  # more truths than predictions
+
+
+@pytest.mark.parametrize("reduction", ["none", "sample"])
+def test_one_value_where_samples_stay_apart(driver: Driver, reduction: str) -> None:
+    """Every sample, even every object, would have the mean of the batch."""
+    criterion = _criterion(
+        driver, slice_losses_fn=[_l1, lambda a, b: (a * b)[0, 0]], reduction=reduction
+    )
+    message = rf"slice_losses_fn\[1\] returned one value for all pairs, and reduction='{reduction}'"
+    with pytest.raises(ValueError, match=message):
+        criterion(driver.from_numpy(TRUE), driver.from_numpy(PRED))
+
+
+# What a slice loss of 6 pairs, of 2 samples with 3 objects and 2 features, may get wrong.
+WRONG: tuple[tuple[str, Any, type[Exception], str], ...] = (
+    ("per_sample", lambda a, b: (a - b)[:2, 0], ValueError, r"shape \(2,\) for 6 pairs of 2 feat"),
+    ("per_object", lambda a, b: (a - b)[:3, 0], ValueError, r"returned shape \(3,\)"),
+    ("per_feature", lambda a, b: (a - b)[0, :], ValueError, r"returned shape \(2,\)"),
+    ("of_all", lambda a, b: a[:, :1] - b[:, 0][None, :], ValueError, r"returned shape \(6, 6\)"),
+    ("by_sample", lambda a, b: (a - b)[:, :, None], ValueError, r"returned shape \(6, 2, 1\)"),
+    ("a_number", lambda a, b: 1.0, TypeError, "returned a float; expected an array"),
+    ("nothing", lambda a, b: None, TypeError, "returned a NoneType; expected an array"),
+    ("a_cost", lambda xp, a, b: a - b, TypeError, r"a function \(xp, a, b\); expected \(y_true, y"),
+)
+
+
+@pytest.mark.parametrize(("name", "function", "error", "message"), WRONG, ids=[w[0] for w in WRONG])
+def test_what_a_slice_loss_returns(
+    driver: Driver, name: str, function: Any, error: type[Exception], message: str
+) -> None:
+    criterion = _criterion(driver, slice_losses_fn=[function, _l1])
+    with pytest.raises(error, match=message):
+        criterion(driver.from_numpy(TRUE), driver.from_numpy(PRED))
+
+
+def test_numbers_of_numpy(driver: Driver) -> None:
+    """They are numbers, in arrays too."""
+    criterion = _criterion(
+        driver,
+        slices=np.array([2, 3]),
+        slice_index_to_compute_assignment=np.int64(0),
+        slice_weights=np.array([2.0, 3.0]),
+    )
+    found = criterion(driver.from_numpy(TRUE), driver.from_numpy(PRED))
+    assert driver.dtype(found) == "float32"
+    assert float(driver.to_numpy(found)) == pytest.approx(_expected(None)[0], rel=1e-6)
+    assert (criterion.slices, criterion.slice_weights) == ([2, 3], [2.0, 3.0])
+    assert {type(x) for x in (*criterion.slices, *criterion.slice_weights)} == {int, float}
 
 
 @pytest.mark.parametrize("names", ["true_pred", "input_target", "logits_labels"])
