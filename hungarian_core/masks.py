@@ -155,7 +155,7 @@ def focal(
     if gamma:
         wrong = _sigmoid(logits, xp) * rest + _sigmoid(-logits, xp) * targets
         # Where it is 0, a power below 1 has no slope, and at infinity no power has one.
-        infinite = xp.isinf(logits)
+        infinite = xp.abs(logits) == math.inf
         still = infinite | (wrong == 0)
         constant = xp.where(infinite, power(backend.stop_gradient(wrong), gamma), 0)
         weight = weight * xp.where(still, constant, power(xp.where(still, 1, wrong), gamma))
@@ -324,7 +324,7 @@ def _product(a: Array, b: Array, xp: Namespace) -> Array:
 
 def _parted(x: Array, backend: Backend, xp: Namespace) -> tuple[Array, tuple[Array, Array] | None]:
     """Return logits with 0 for infinite ones, and where -inf and +inf were; None for nowhere."""
-    infinite = xp.isinf(x)
+    infinite = xp.abs(x) == math.inf
     if not backend.is_traced(x) and backend.on_host(x) and not bool(xp.any(infinite)):
         return x, None
     sides = (xp.astype(infinite & side, x.dtype) for side in (x < 0, x > 0))

@@ -166,8 +166,8 @@ def times(weight: Any, x: Array, xp: Namespace) -> Array:
         xp: The namespace.
     """
     if isinstance(weight, (int, float)):
-        return weight * (x if weight else xp.where(xp.isinf(x), 0, x))
-    return weight * xp.where((weight == 0) & xp.isinf(x), 0, x)
+        return weight * (x if weight else xp.where(xp.abs(x) == math.inf, 0, x))
+    return weight * xp.where((weight == 0) & (xp.abs(x) == math.inf), 0, x)
 
 
 def pick(costs: Array, labels: Array, xp: Namespace) -> Array:

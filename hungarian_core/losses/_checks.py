@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ def detection_options(
     label_smoothing: float,
     repeat: Any,
     groups: Any,
+    alpha: float = 0.0,
+    gamma: float = 0.0,
 ) -> None:
     """Check the options of a detection loss against each other."""
     for name, given in (("num_classes", num_classes), ("repeat", repeat), ("groups", groups)):
@@ -38,6 +41,12 @@ def detection_options(
             f"label_smoothing is {label_smoothing} with class_loss={class_loss!r}; it is defined "
             "for class_loss='softmax' only"
         )
+    if not softmax:
+        most = math.inf if class_loss == "varifocal" else 1.0
+        for name, given, end in (("alpha", alpha, most), ("gamma", gamma, math.inf)):
+            if not 0 <= given <= end:
+                allowed = " from 0 to 1" if end == 1 else ", 0 or more"
+                raise ValueError(f"{name} is {given!r}; expected a number{allowed}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1")
 

@@ -168,8 +168,9 @@ class DetrLoss:
         softmax = class_loss == "softmax"
         class_cost_form = class_cost_form or ("softmax" if softmax else "focal")
         checks.detection_options(
-            num_classes, class_loss, class_cost_form, class_weights, label_smoothing, repeat, groups
-        )
+            num_classes, class_loss, class_cost_form, class_weights, label_smoothing, repeat,
+            groups, alpha, gamma,
+        )  # fmt: skip
         _checks.one_of("form", form, _checks.FORMS)
         _checks.one_of("class_denominator", class_denominator, ("worker", "global"))
         _checks.one_of("reduction", reduction, ("mean", "none"))
@@ -308,7 +309,7 @@ class DetrLoss:
         total = xp.sum(xp.stack(parts), axis=(0, 1))
         logged = logs(seen, found, backend, xp)
         if not layered:
-            parts, logged = [x[0] for x in parts], [x[0] for x in logged]
+            parts, logged = [x[0, ...] for x in parts], [x[0] for x in logged]
         matching = unfolded(seen.assignment, found, layered, backend, xp)
         return DetectionLosses._make([total, *parts, *logged, matching])
 

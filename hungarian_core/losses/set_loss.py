@@ -81,7 +81,9 @@ def _pairs(
     """Return the L1 distances, one less the GIoU, and the IoU if it is asked for, `[N, M]` each."""
     at = xp.where(matched, assignment.col4row, 0)[..., None]
     truth = scenes.true_boxes
-    # Where there is no match, the truth with itself: a constant, of no gradient.
+    if scenes.ignore is not None:
+        matched = matched & ~scenes.ignore
+    # Where there is no match to grade, the truth with itself: a constant, of no gradient.
     chosen = xp.where(matched[..., None], xp.take_along_axis(scenes.boxes, at, axis=1), truth)
     overlap = measures.giou(chosen, truth, format="cxcywh", form=recipe.form, backend=backend)
     bbox = xp.where(matched, l1(xp, chosen, truth), 0)
@@ -130,17 +132,20 @@ def _grade(
         weights = class_weights(recipe, scenes.logits, backend, xp)
         label_weights = classification.of_label(weights, graded.label, xp)
     value, slope = two.grade(graded, label_weights)
+    at = xp.where(wanted.matched, assignment.row4col, 0)
+    ignored = None
+    if scenes.ignore is not None:
+        ignored = wanted.matched & xp.take_along_axis(scenes.ignore, at, axis=-1)
+        slope = xp.where(ignored[..., None], 0, slope)
     losses = classification.attach(scenes.logits, value, slope, backend)
     if not recipe.softmax:
         losses = losses * classification.unit(recipe.class_loss, recipe.alpha)
     elif not recipe.label_smoothing:
         losses = times(label_weights, losses, xp)
-    at = xp.where(wanted.matched, assignment.row4col, 0)
     if scenes.weights is not None:
         of_object = xp.take_along_axis(scenes.weights, at, axis=-1)
         losses = times(xp.where(wanted.matched, of_object, 1), losses, xp)
-    if scenes.ignore is not None:
-        ignored = wanted.matched & xp.take_along_axis(scenes.ignore, at, axis=-1)
+    if ignored is not None:
         losses = xp.where(ignored, 0, losses)
         if label_weights is not None:
             label_weights = xp.where(ignored, 0, label_weights)

@@ -158,6 +158,15 @@ def expected(example: Example, upstream: float = 1.0) -> Expected:
     return Expected._make([terms.sum(), *each, col4row, *grads])
 
 
+def compare(found: Any, expected: Any, what: str, rtol: float = 2e-5) -> None:
+    """Compare two arrays: NaN and infinity where the other has them, else close."""
+    with np.errstate(all="ignore"):
+        scale = np.abs(expected[np.isfinite(expected)]).max(initial=1e-3)
+    np.testing.assert_allclose(
+        found, expected, rtol=rtol, atol=2e-6 * min(scale, 100), err_msg=what
+    )
+
+
 def _claims(x: Floats, softmax: bool) -> Floats:
     return x.argmax(-1) != x.shape[-1] - 1 if softmax else x.max(-1) > 0
 

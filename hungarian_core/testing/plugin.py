@@ -30,6 +30,10 @@ pytest.register_assert_rewrite(
         f"hungarian_core.testing.{name}"
         for name in ("detection", "test_detection", "test_costs", "test_aligned")
     ),
+    *(
+        f"hungarian_core.testing.{name}"
+        for name in ("test_detection_masks", "test_detection_degenerate", "test_detection_ways")
+    ),
 )
 
 _drivers = pytest.StashKey[list[Driver]]()

@@ -164,3 +164,50 @@ def test_wrong_shapes(driver: Driver) -> None:
         COSTS.softmax(labels, logits, backend=driver.backend)
     with pytest.raises(ValueError, match=r"labels has dtype .*float32.*; expected integers"):
         COSTS.softmax(driver.from_numpy(A[..., 0]), logits, backend=driver.backend)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "focal", "nll"])
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range(driver: Driver, kind: str, label: int) -> None:
+    """Eagerly an error, elsewhere costs of NaN: no other class is read."""
+    if kind != "softmax":
+        checks.skip_slow(driver)
+    logits = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    labels = np.array([[0, 1], [2, label]])
+    given = [driver.from_numpy(x) for x in (labels, logits)]
+    cost = driver.trace(lambda *xs: getattr(hc.costs, kind)(*xs, backend=driver.backend))
+    if driver.raises:
+        expected = rf"labels holds {label} \(first at batch index 1\); expected 0 to 2"
+        with pytest.raises(ValueError, match=expected):
+            cost(*given)
+        return
+    found = driver.to_numpy(cost(*given))
+    assert np.isnan(found[1, 1]).all()
+    expected = getattr(hc.costs, kind)(np.array([[0, 1], [2, 0]]), logits)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1, 0], expected[1, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_infinite_logits(driver: Driver, alpha: float) -> None:
+    """The costs are the limits: what is certain costs nothing or everything."""
+    checks.skip_slow(driver)
+    inf = float("inf")
+    logits = driver.from_numpy(np.array([[[-inf], [inf], [1.0]]], np.float32))
+    labels = driver.from_numpy(np.array([[0]]))
+    for kind, options, expected in (
+        ("nll", {"activation": "sigmoid"}, [inf, 0.0]),
+        ("focal", {"alpha": alpha}, [inf if alpha else 0.0, -inf if alpha < 1 else 0.0]),
+        ("focal", {"alpha": alpha, "gamma": 0.0}, [inf if alpha else 0, -inf if alpha < 1 else 0]),
+    ):
+        found = getattr(hc.costs, kind)(labels, logits, backend=driver.backend, **options)
+        found = driver.to_numpy(found)[0, 0]
+        assert found[:2].tolist() == expected
+        assert np.isfinite(found[2])
+    masked = driver.from_numpy(np.array([[[-inf, 0.0], [0.0, -inf]]], np.float32))
+    assert driver.to_numpy(hc.costs.softmax(labels, masked, backend=driver.backend)).tolist() == [
+        [[0.0, -1.0]]
+    ]
+    assert driver.to_numpy(hc.costs.nll(labels, masked, backend=driver.backend)).tolist() == [
+        [[inf, 0.0]]
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.testing import checks, detection, reference
+from hungarian_core.testing import checks, detection
 from hungarian_core.testing.detection import Example, Expected
 from hungarian_core.testing.driver import Driver
 
@@ -247,127 +247,8 @@ def test_half_precision(driver: Driver, dtype: str) -> None:
     )
 
 
-@pytest.mark.parametrize("solver", ["auto", "core"])
-def test_an_invalid_prediction(driver: Driver, solver: str) -> None:
-    """It is matched last, the loss is NaN, and the gradients of other images are as ever."""
-    checks.skip_long(driver)
-    example = Example("invalid", layers=0)
-    program, arrays = _call(driver, example, solver=solver)
-    data = example.data()
-    logits, boxes = data["logits"], data["boxes"]
-    logits[1, 2, 0], boxes[1, 4, 1] = np.nan, np.inf
-    inputs = [driver.from_numpy(x) for x in (logits, boxes)]
-    with np.errstate(all="ignore"):  # NumPy warns of what comes in
-        out = program(*inputs, *arrays)
-    assert np.isnan(driver.to_numpy(out.total))
-    col4row = driver.to_numpy(out.assignment.col4row)
-    np.testing.assert_array_equal(col4row[[0, 2]], _expected(_no_layers()).col4row[[0, 2]])
-    assert col4row[1, 0] not in (2, 4)
-    if driver.differentiable:
-        upstream = driver.from_numpy(np.asarray(1.0), "float32")
-        with np.errstate(all="ignore"):
-            _, grads = driver.value_and_grad(
-                lambda x, y: program(x, y, *arrays).total, inputs, upstream
-            )
-        for grad in grads:
-            assert np.isfinite(driver.to_numpy(grad)[[0, 2]]).all()
-
-
 def _no_layers() -> Example:
     return next(x for x in EXAMPLES if x.name == "no_layers")
-
-
-def _mask_losses(kind: str, truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
-    """Return the loss of pixels and dice of one pair of masks."""
-    p = 1 / (1 + np.exp(-x))
-    entropy = -truth * np.log(p) - (1 - truth) * np.log(1 - p)
-    if kind == "focal":
-        wrong = p * (1 - truth) + (1 - p) * truth
-        entropy = entropy * wrong**2 * (0.25 * truth + 0.75 * (1 - truth))
-    dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
-    return entropy.mean(), dice
-
-
-@pytest.mark.parametrize(
-    ("pixels", "layered"), [("focal", False), ("bce", True)], ids=["last_layer", "all_layers"]
-)
-def test_masks(driver: Driver, pixels: Any, layered: bool) -> None:
-    """Masks take part in the matching and in the loss, at all layers or at the last one."""
-    checks.skip_long(driver)
-    example = EXAMPLES[0]
-    data, rng = example.data(), np.random.default_rng(0)
-    layers, images, queries = example.layers, len(example.counts), example.queries
-    lead = (layers, images) if layered else (images,)
-    predicted = rng.normal(size=(*lead, queries, 3, 4)).astype(np.float32) * 2
-    truth = rng.integers(0, 2, (images, example.objects, 3, 4)).astype(np.float32)
-    truth[~data["mask"]] = np.nan
-    criterion: Any = hc.DetrLoss(
-        example.classes, backend=driver.backend, masks=hc.MaskLoss(pixels, 2.0, 3.0, 4.0, 5.0)
-    )
-    names = ("labels", "true_boxes", "mask")
-    arrays = [driver.from_numpy(x) for x in (*(data[name] for name in names), truth)]
-
-    def program(logits: Any, boxes: Any, masks: Any) -> Any:
-        labels, true_boxes, mask, true_masks = arrays
-        targets = hc.Targets(labels, true_boxes, mask, masks=true_masks)
-        return criterion(logits, boxes, targets, masks=masks)
-
-    inputs = [*_inputs(driver, example), driver.from_numpy(predicted)]
-    out = driver.trace(lambda *xs: (*program(*xs)[:6], program(*xs).assignment.col4row))(*inputs)
-    total, class_, bbox, giou, mask, dice, col4row = map(driver.to_numpy, out)
-
-    cost, expected = detection.costs(example), np.zeros((2, layers))
-    for layer in range(0 if layered else layers - 1, layers):
-        for b, count in enumerate(example.counts):
-            x = (predicted[layer, b] if layered else predicted[b]).astype(np.float64)
-            for i in range(count):
-                for q in range(queries):
-                    cost[layer, b, i, q] += np.dot((4, 5), _mask_losses(pixels, truth[b, i], x[q]))
-                j = col4row[layer, b, i]
-                expected[:, layer] += np.array(_mask_losses(pixels, truth[b, i], x[j])) * (2, 3)
-    np.testing.assert_allclose([mask, dice], expected / sum(example.counts), rtol=1e-5)
-    np.testing.assert_allclose(total, (class_ + bbox + giou + mask + dice).sum(), rtol=1e-6)
-    for layer, b in np.ndindex(layers, images):
-        n = example.counts[b]
-        best = reference.solve(cost[layer, b, :n], np.ones(n, bool), np.ones(queries, bool), None)
-        paid = sum(cost[layer, b, i, col4row[layer, b, i]] for i in range(n))
-        assert paid == pytest.approx(best.total, rel=1e-5)
-    if driver.differentiable:
-        upstream = driver.from_numpy(np.asarray(UPSTREAM), "float32")
-        _, grads = driver.value_and_grad(lambda *xs: program(*xs).total, inputs, upstream)
-        grad = driver.to_numpy(grads[2])
-        assert np.isfinite(grad).all()
-        touched = np.abs(grad).max((-2, -1)) > 0
-        assert touched.sum() == sum(example.counts) * (layers if layered else 1)
-
-
-def test_masks_at_points(driver: Driver) -> None:
-    """At the centres of all pixels, points are the pixels; candidates are chosen from."""
-    checks.skip_long(driver)
-    rng = np.random.default_rng(0)
-    logits = driver.from_numpy(rng.normal(size=(2, 5, 4)).astype(np.float32))
-    masks = driver.from_numpy(rng.normal(size=(2, 5, 3, 4)).astype(np.float32))
-    truth = driver.from_numpy(rng.integers(0, 2, (2, 2, 3, 4)).astype(np.float32))
-    y, x = np.mgrid[:3, :4]
-    grid = np.stack([(x + 0.5) / 4, (y + 0.5) / 3], -1).reshape(12, 2).astype(np.float32)
-    points = driver.from_numpy(np.stack([grid, grid]))
-    mask = driver.from_numpy(np.ones((2, 2), bool))
-    labels = driver.from_numpy(np.zeros((2, 2), np.int64))
-    targets = hc.Targets(labels, None, mask, masks=truth)
-    criterion = hc.DetrLoss.preset("mask2former", 3, backend=driver.backend)
-    dense = criterion(logits, None, targets, masks=masks)
-    sampled = criterion(logits, None, targets, masks=masks, points=points)
-    few = hc.DetrLoss(
-        3, backend=driver.backend,
-        masks=hc.MaskLoss("bce", num_points=12, importance_ratio=0.5, mask_cost=5, dice_cost=5),
-    )  # fmt: skip
-    candidates = driver.from_numpy(np.concatenate([grid, grid])[None, None])
-    chosen = few(logits, None, targets, masks=masks, points=points, candidates=candidates)
-    for name in ("total", "mask", "dice"):
-        found, expected = (driver.to_numpy(getattr(out, name)) for out in (sampled, dense))
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert np.isfinite(driver.to_numpy(chosen.mask))
-    assert (driver.to_numpy(dense.bbox), driver.to_numpy(dense.giou)) == (0, 0)
 
 
 def test_extra_cost(driver: Driver) -> None:
@@ -406,25 +287,6 @@ def test_costs(driver: Driver, name: str) -> None:
     np.testing.assert_allclose(
         np.where(np.isnan(expected), 0, total), np.nan_to_num(expected), rtol=0, atol=1e-5
     )
-
-
-def test_a_label_out_of_range(driver: Driver) -> None:
-    """Eagerly an error; elsewhere the loss is NaN and that image has no matches."""
-    checks.skip_long(driver)
-    example = _no_layers()
-    program, arrays = _call(driver, example)
-    labels = example.data()["labels"]
-    labels[1, 0] = 3
-    arrays[0] = driver.from_numpy(labels)
-    traced = driver.trace(lambda *xs: (program(*xs).total, program(*xs).assignment.col4row))
-    if driver.raises:
-        with pytest.raises(ValueError, match=r"labels holds 3 \(first at batch index 1\)"):
-            traced(*_inputs(driver, example), *arrays)
-        return
-    total, col4row = (driver.to_numpy(x) for x in traced(*_inputs(driver, example), *arrays))
-    assert np.isnan(total)
-    assert (col4row[1] == -1).all()
-    np.testing.assert_array_equal(col4row[0], _expected(example).col4row[0])
 
 
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {

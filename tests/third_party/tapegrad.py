@@ -235,7 +235,8 @@ def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
     def pull(g: np.ndarray) -> np.ndarray:
         # An entry may have been taken more than once.
         chosen = np.moveaxis(indices.data, axis, -1)[..., None] == np.arange(x.shape[axis])
-        return np.moveaxis((chosen * np.moveaxis(g, axis, -1)[..., None]).sum(-2), -1, axis)
+        parts = np.where(chosen, np.moveaxis(g, axis, -1)[..., None], 0)
+        return np.moveaxis(parts.sum(-2), -1, axis)
 
     return Tensor(np.take_along_axis(x.data, indices.data, axis=axis), (x, pull))
 

@@ -128,7 +128,7 @@ class Pairs {
       : p_(p), scene_(scene), Q_(p.queries), C_(p.classes),
         logits_(static_cast<const T *>(p.logits) + scene * Q_ * C_),
         top_(static_cast<T *>(p.top) + scene * Q_), norm_(static_cast<T *>(p.norm) + scene * Q_),
-        picked_(memory), boxes_(memory + Q_) {}
+        picked_(memory), share_(memory + Q_), boxes_(memory + 2 * Q_) {}
 
   void solve() {
     look();
@@ -151,7 +151,7 @@ class Pairs {
   const int64_t scene_, Q_, C_;
   const T *const logits_;
   T *const top_, *const norm_;
-  T *const picked_, *const boxes_;
+  T *const picked_, *const share_, *const boxes_;
 
   void look() {
     uint8_t *found = p_.found + scene_ * Q_;
@@ -161,7 +161,9 @@ class Pairs {
         const T objects = greatest(x, C_ - 1), nothing = x[C_ - 1];
         found[q] = objects >= nothing;
         top_[q] = objects > nothing || objects != objects ? objects : nothing;
-        norm_[q] = top_[q] + T(log(double(sum_of_exponentials(x, C_, top_[q]))));
+        const T sum = sum_of_exponentials(x, C_, top_[q]);
+        norm_[q] = top_[q] + T(log(double(sum)));
+        share_[q] = 1 / sum;
       } else {
         top_[q] = greatest(x, C_);
         found[q] = Sigmoid<T>(top_[q]).p > T(0.5);
@@ -173,11 +175,12 @@ class Pairs {
   void of_class(int64_t label, T *__restrict cost) const {
     const T weight = T(p_.class_weight), alpha = T(p_.alpha);
     T *__restrict const x = picked_;
-    const T *__restrict const norm = norm_;
+    const T *__restrict const norm = norm_, *__restrict const top = top_, *__restrict const share = share_;
     for (int64_t q = 0; q < Q_; ++q) x[q] = logits_[q * C_ + label];
     switch (p_.class_cost) {
       case HUNGARIAN_COST_SOFTMAX:
-        for (int64_t q = 0; q < Q_; ++q) cost[q] = -weight * exp_of_negative(x[q] - norm[q]);
+        // Not exp(x - norm): great logits have norms too coarse for a probability.
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = -weight * exp_of_negative(x[q] - top[q]) * share[q];
         break;
       case HUNGARIAN_COST_NLL:
         for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (norm[q] - x[q]);
@@ -232,7 +235,7 @@ class Pairs {
 template <class T>
 int pairs_of_one(const void *arguments, int64_t scene, void **memory) {
   const hungarian_pairs &p = *static_cast<const hungarian_pairs *>(arguments);
-  if (!*memory) *memory = malloc(size_t(p.queries ? p.queries : 1) * 5 * sizeof(T));
+  if (!*memory) *memory = malloc(size_t(p.queries ? p.queries : 1) * 6 * sizeof(T));
   if (!*memory) return HUNGARIAN_OUT_OF_MEMORY;
   Pairs<T>(p, scene, static_cast<T *>(*memory)).solve();
   return 0;
@@ -296,6 +299,11 @@ int grades_of_one(const void *arguments, int64_t scene, void **memory) {
     if (p.loss == HUNGARIAN_LOSS_SOFTMAX) {
       const T norm = norms[at];
       for (int64_t c = 0; c < classes; ++c) slope[c] = exp_of_negative(x[c] - norm);
+      if (absolute(norm) > 16) {  // it is too coarse: make the probabilities add up
+        T sum = 0;
+        for (int64_t c = 0; c < classes; ++c) sum += slope[c];
+        for (int64_t c = 0; c < classes; ++c) slope[c] /= sum;
+      }
       value = norm - x[label];
       slope[label] -= 1;
       continue;

@@ -1,0 +1,129 @@
+"""`DetrLoss` natively and in the framework's operations: the same on all input, odd or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hungarian_core as hc
+from hungarian_core.losses import images, passes
+from hungarian_core.testing import checks, detection
+from hungarian_core.testing.detection import Example
+from hungarian_core.testing.driver import Driver
+from hungarian_core.testing.test_detection import EXAMPLES, UPSTREAM
+
+INF, NAN = float("inf"), float("nan")
+
+
+def _random(rng: np.random.Generator, example: Example, odd: float) -> dict[str, np.ndarray]:
+    """Return a call of two images of which a share of the numbers is odd."""
+    softmax, groups = example.softmax, example.options.get("groups", 1)
+    arrays = {
+        "logits": rng.normal(size=(2, 4 * groups, 3 + softmax)) * rng.choice([1, 8]),
+        "boxes": rng.uniform(0.1, 0.6, (2, 4 * groups, 4)),
+        "truth": rng.uniform(0.1, 0.6, (2, 2, 4)),
+    }
+    of_boxes = [INF, -INF, NAN, -0.3, 0.0, 1e12, 1e25, -1e25, 1e-20]
+    of_logits = [INF, -INF, NAN, 1e4, -1e4, 90.0, -90.0, 17.0, -17.0, 0.0, 1e-3]
+    for name, x in arrays.items():
+        at = rng.random(x.shape) < odd
+        x[at] = rng.choice(of_logits if name == "logits" else of_boxes, at.sum())
+    kind = example.dtype
+    return {name: x.astype(np.float32).astype(kind) for name, x in arrays.items()}
+
+
+def _need_both_ways(driver: Driver) -> None:
+    checks.need_solver(driver, "native")
+    checks.skip_long(driver)
+    if not driver.raises or driver.trace(len) is not len:
+        pytest.skip("in a program there is one way")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_two_ways_of_the_passes(driver: Driver, example: Example) -> None:
+    """Costs, losses and slopes of the native passes are those of the framework's operations."""
+    _need_both_ways(driver)
+    checks.need(driver, example.dtype)
+    criterion: Any = hc.DetrLoss(3, **example.options, check_targets=False, nan="worst")
+    recipe = criterion.recipe
+    if not recipe.plain:
+        pytest.skip("the native library does not know the options, so there is one way")
+    rng = np.random.default_rng(8)
+    for trial in range(30):
+        data = _random(rng, example, odd=(0, 0.05, 0.3)[trial % 3])
+        arrays = [driver.from_numpy(data[name]) for name in ("logits", "boxes")]
+        labels = driver.from_numpy(rng.integers(0, 3, (2, 2)))
+        targets = hc.Targets(labels, driver.from_numpy(data["truth"]), None)
+        with np.errstate(all="ignore"):
+            backend, found, *_ = images.inputs(
+                recipe, *arrays, targets, 1, example.options.get("groups", 1), driver.backend
+            )
+            ways = (
+                passes.Native(recipe, found, hc.host_solver("native"), backend),
+                passes.Tiled(recipe, found, backend),
+            )
+            looked = [[driver.to_numpy(x) for x in way.look(None)[:3]] for way in ways]
+            for what, one, other in zip(("cost", "found", "top"), *looked, strict=True):
+                detection.compare(one, other, f"{what} of {trial}")
+            wanted, weights = _wanted(driver, rng, found, recipe)
+            graded = [[driver.to_numpy(x) for x in way.grade(wanted, weights)] for way in ways]
+            for what, one, other in zip(("loss", "slope"), *graded, strict=True):
+                detection.compare(one, other, f"{what} of {trial}")
+
+
+def _wanted(driver: Driver, rng: np.random.Generator, found: Any, recipe: Any) -> tuple[Any, Any]:
+    """Return what queries are to say, at random, with IoUs of all kinds."""
+    shape = found.logits.shape[:2]
+    matched = rng.random(shape) < 0.5
+    label = np.where(matched | (not recipe.softmax), rng.integers(0, 3, shape), recipe.logits - 1)
+    quality = rng.choice([0.0, 1.0, 0.3, 0.7, NAN], shape)
+    kind = driver.dtype(found.logits)
+    wanted = passes.Wanted(
+        driver.from_numpy(matched),
+        driver.from_numpy(label),
+        driver.from_numpy(quality, kind) if recipe.by_overlap else None,
+    )
+    return wanted, driver.from_numpy(np.ones(shape), kind) if recipe.softmax else None
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_two_ways_of_the_loss(driver: Driver, example: Example) -> None:
+    """Every example with both solvers, on ordinary and on odd input: same result, up to ties."""
+    _need_both_ways(driver)
+    checks.need(driver, example.dtype)
+    rng, alike, trials = np.random.default_rng(9), 0, 9
+    names = ("class_", "bbox", "giou", "cardinality_error", "class_error")
+    for trial in range(trials):
+        data = _random(rng, example, odd=(0, 0.05, 0.3)[trial % 3])
+        inputs = [driver.from_numpy(data[name]) for name in ("logits", "boxes")]
+        targets = (
+            driver.from_numpy(rng.integers(0, 3, (2, 2))), driver.from_numpy(data["truth"]), None,
+        )  # fmt: skip
+        results = []
+        for solver in ("native", "core"):
+            criterion: Any = hc.DetrLoss(
+                3, **example.options, check_targets=False, solver=solver, backend=driver.backend
+            )
+            with np.errstate(all="ignore"):
+                out = criterion(*inputs, targets)
+                parts = [driver.to_numpy(getattr(out, name)) for name in names]
+                if driver.differentiable:
+                    _, grads = driver.value_and_grad(
+                        lambda *xs, f=criterion, t=targets: f(*xs, t).total,
+                        inputs, driver.from_numpy(np.asarray(UPSTREAM), example.dtype),
+                    )  # fmt: skip
+                    parts += map(driver.to_numpy, grads)
+            results.append((driver.to_numpy(out.assignment.col4row), out.assignment.cost, parts))
+        (one, paid, parts), (other, paid_too, parts_too) = results
+        detection.compare(
+            driver.to_numpy(paid), driver.to_numpy(paid_too), f"cost of {trial}", 1e-4
+        )
+        if not (one == other).all():
+            assert trial % 3 or "repeat" in example.options, "ordinary input has no ties"
+            continue
+        alike += 1
+        for k, (x, y) in enumerate(zip(parts, parts_too, strict=True)):
+            detection.compare(x, y, f"part {k} of {trial}", 1e-4)
+    assert alike >= trials / 2 or example.options.get("repeat")
