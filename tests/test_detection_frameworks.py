@@ -112,3 +112,20 @@ def test_trains_with_optax(loss: str) -> None:
         (QUERY @ weights)[..., :-4], jax.nn.sigmoid((QUERY @ weights)[..., -4:]), targets
     )
     assert float(eager.total) < values[-1] < 0.8 * values[0]
+
+
+@pytest.mark.parametrize("loss", ["DetrLoss", "AlignedDetrLoss"])
+def test_a_swapped_call_is_warned_of(torch: Any, loss: str, monkeypatch: Any) -> None:
+    """Once, where the true boxes need a gradient and the predicted ones do not."""
+    from hungarian_core.losses import pairs
+
+    monkeypatch.setattr(pairs, "_warned", [])
+    logits, boxes, truth = (torch.tensor(x) for x in (LOGITS, PRED, BOXES))
+    labels, mask = torch.tensor(LABELS), torch.tensor(MASK)
+    criterion = getattr(hc, loss)(CLASSES)
+    criterion(logits, boxes, (labels, truth, mask))
+    wanted = boxes.clone().requires_grad_(), truth.clone().requires_grad_()
+    criterion(logits, wanted[0], (labels, wanted[1], mask))
+    with pytest.warns(UserWarning, match="targets needs a gradient and boxes does not"):
+        criterion(logits, boxes, (labels, wanted[1], mask))
+    criterion(logits, boxes, (labels, wanted[1], mask))

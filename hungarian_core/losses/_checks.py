@@ -43,10 +43,10 @@ def detection_options(
         )
     if not softmax:
         most = math.inf if class_loss == "varifocal" else 1.0
-        for name, given, end in (("alpha", alpha, most), ("gamma", gamma, math.inf)):
-            if not 0 <= given <= end:
-                allowed = " from 0 to 1" if end == 1 else ", 0 or more"
-                raise ValueError(f"{name} is {given!r}; expected a number{allowed}")
+        for option, value, end in (("alpha", alpha, most), ("gamma", gamma, math.inf)):
+            if not 0 <= value <= end:
+                interval = " from 0 to 1" if end == 1 else ", 0 or more"
+                raise ValueError(f"{option} is {value!r}; expected a number{interval}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1")
 

@@ -79,6 +79,21 @@ class DetrLoss:
     - ``"focal"``, ``"varifocal"``, ``"ia_bce"``: the sum over all queries and classes of a
       sigmoid loss, see `hungarian_core.losses.classification.sigmoid`.
 
+    What is no ordinary number means the same in every framework and in the native passes:
+
+    - A logit of -inf is a class of probability 0, of +inf (sigmoid losses only) of probability 1:
+      values and slopes are the limits. That is a loss of +inf with a finite slope where the label,
+      or any class by label smoothing, is given the probability 0. A weight of 0 takes part with
+      nothing: 0 times infinity is 0.
+    - A query says nothing that has a NaN logit or, for ``"softmax"``, a logit of +inf or none but
+      -inf; its loss and slopes are NaN. So are the loss and slopes of a matched pair of boxes with
+      a NaN or infinite number. No slope of another query or image is touched.
+    - In the matching cost, +inf, as of a class of probability 0 or of an infinite box, is as bad as
+      NaN: with ``nan="worst"`` both count as the worst finite cost of the image, and -inf as the
+      best. Only an `extra_cost` of +inf forbids a pair.
+    - Boxes with negative sides or without area are those of :mod:`hungarian_core.boxes`; a box
+      whose area overflows costs NaN.
+
     All but the cross entropy is divided by the number of true objects in the batch, at least 1;
     of all workers where the backend's `all_reduce` spans several, divided by their number.
 
@@ -95,7 +110,8 @@ class DetrLoss:
         class_weights: `num_classes` numbers that multiply the losses of the classes; for softmax
             they also count in what the cross entropy is divided by.
         label_smoothing: For ``"softmax"``: how much of the target is spread over all classes.
-        alpha, gamma: The parameters of the sigmoid losses; `gamma` is the cost's too.
+        alpha, gamma: The parameters of the sigmoid losses, 0 or more; `alpha` is 1 at most, but
+            for ``"varifocal"``. `gamma` is the cost's too.
         cost_alpha: The alpha of the focal cost.
         form: ``"safe"``, or ``"parity"`` for the published GIoU, which is NaN for two boxes
             without area. See :mod:`hungarian_core.boxes`.
@@ -197,6 +213,11 @@ class DetrLoss:
     @classmethod
     def preset(cls, name: str, num_classes: int, **changes: Any) -> DetrLoss:
         """Return the loss with published settings.
+
+        A preset is what this class has of a model's loss. That is all of it but for two: D-FINE has
+        two more terms, fine-grained localisation and its distillation (FGL and DDF), and Grounding
+        DINO grades the tokens of a text by a map of positives, where ``"grounding_dino"`` has
+        classes.
 
         Args:
             name: ``"detr"``, ``"yolos"``, ``"table_transformer"``, ``"deformable"``,

@@ -20,6 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dab": _FOCAL,
     "dino": _FOCAL,
     "rt_detr": {**_FOCAL, "class_loss": "varifocal", "alpha": 0.75},
+    # Without the terms FGL and DDF of D-FINE.
     "d_fine": {**_FOCAL, "class_loss": "varifocal", "alpha": 0.75},
     "lw_detr": {**_FOCAL, "class_loss": "ia_bce"},
     "rf_detr": {**_FOCAL, "class_loss": "ia_bce"},
@@ -32,5 +33,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "class_weight": 2.0,
         "masks": MaskLoss("bce", 5.0, 5.0, 5.0, 5.0),
     },
+    # With classes, where Grounding DINO has the tokens of a text.
     "grounding_dino": {**_FOCAL, "class_cost": 1.0, "class_weight": 2.0},
 }

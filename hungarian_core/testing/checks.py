@@ -49,6 +49,13 @@ def skip_long(driver: Driver) -> None:
         pytest.skip(f"{driver.name} compiles every operation for every shape")
 
 
+def skip_programs(driver: Driver) -> None:
+    """Skip a case of many of a long loss where each is traced; one of them stands for all there."""
+    skip_long(driver)
+    if driver.trace(skip_programs) is not skip_programs:
+        pytest.skip(f"{driver.name} traces one case, and the others have the same text")
+
+
 @functools.cache
 def program(
     driver: Driver, names: tuple[str, ...], options: tuple[tuple[str, Any], ...]

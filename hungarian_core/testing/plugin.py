@@ -12,28 +12,13 @@ import pytest
 
 from hungarian_core.testing.driver import Driver
 
+# Whatever is added there: the tests, and what they assert with.
 pytest.register_assert_rewrite(
     *(
-        f"hungarian_core.testing.{name}"
-        for name in ("checks", "test_assign", "test_backend", "test_boxes")
-    ),
-    *(
-        f"hungarian_core.testing.{name}"
-        for name in ("test_errors", "test_input", "test_loss", "test_slices")
-    ),
-    *(f"hungarian_core.testing.{name}" for name in ("test_inspection", "test_permutation")),
-    *(f"hungarian_core.testing.{name}" for name in ("test_assignment_matrix", "test_gradients")),
-    *(f"hungarian_core.testing.{name}" for name in ("test_masks", "test_vectors")),
-    *(f"hungarian_core.testing.{name}" for name in ("test_masked_predictions",)),
-    *(f"hungarian_core.testing.{name}" for name in ("test_hnet", "test_relaxations")),
-    *(
-        f"hungarian_core.testing.{name}"
-        for name in ("detection", "test_detection", "test_costs", "test_aligned")
-    ),
-    *(
-        f"hungarian_core.testing.{name}"
-        for name in ("test_detection_masks", "test_detection_degenerate", "test_detection_ways")
-    ),
+        f"hungarian_core.testing.{path.stem}"
+        for path in Path(__file__).parent.glob("*.py")
+        if path.stem.startswith("test_") or path.stem in ("checks", "detection")
+    )
 )
 
 _drivers = pytest.StashKey[list[Driver]]()

@@ -173,6 +173,24 @@ def test_growing_from_a_point(driver: Driver) -> None:
     np.testing.assert_allclose(driver.to_numpy(grad), [0, 0, 2.0, 0], atol=1e-6)
 
 
+def test_growing_towards_a_neighbour(driver: Driver) -> None:
+    """Boxes that touch along a side are drawn to overlap: their slope is that from within."""
+    if not driver.differentiable:
+        pytest.skip(f"{driver.name} is not differentiable")
+    checks.skip_slow(driver)
+    a = driver.from_numpy(np.array([0.0, 0.0, 0.5, 1.0]), "float32")
+    b = driver.from_numpy(np.array([0.5, 0.0, 1.0, 1.0]), "float32")
+    upstream = driver.from_numpy(np.asarray(2.5), "float32")
+
+    def program(a: Any, b: Any) -> Any:
+        return BOXES.iou(a, b, format="xyxy", backend=driver.backend)
+
+    _, (grad, other) = driver.value_and_grad(program, [a, b], upstream)
+    # The intersection grows by 1, the union by nothing; from apart both would be other.
+    np.testing.assert_allclose(driver.to_numpy(grad), [0, 0, 2.5, 0], atol=1e-6)
+    np.testing.assert_allclose(driver.to_numpy(other), [-2.5, 0, 0, 0], atol=1e-6)
+
+
 def test_parity(driver: Driver) -> None:
     """The published formula: the reference's values, and NaN where two boxes have no area."""
     dtype = "float64" if "float64" in driver.dtypes else "float32"

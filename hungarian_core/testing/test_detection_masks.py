@@ -111,7 +111,7 @@ def test_masks_at_points(driver: Driver) -> None:
 @pytest.mark.parametrize("candidates", [None, 1, 2], ids=["pixels", "shared", "of_objects"])
 def test_masks_of_repeated_objects(driver: Driver, candidates: int | None) -> None:
     """Repeated by the loss, objects are as if they had been given that often."""
-    checks.skip_long(driver)
+    checks.skip_programs(driver)
     rng = np.random.default_rng(3)
     logits, boxes = rng.normal(size=(2, 6, 4)), rng.uniform(0.2, 0.6, (2, 6, 4))
     masks, labels = rng.normal(size=(2, 6, 3, 4)), rng.integers(0, 3, (2, 2))
@@ -133,7 +133,8 @@ def test_masks_of_repeated_objects(driver: Driver, candidates: int | None) -> No
         arrays = [driver.from_numpy(x, "float32") for x in (logits, boxes, masks)]
         more = points if points is None or candidates == 1 else np.concatenate([points] * given, 1)
         more = None if more is None else driver.from_numpy(more, "float32")
-        out = criterion(*arrays[:2], targets, masks=arrays[2], candidates=more)
+        x, y, z = arrays
+        out = criterion(x, y, targets, masks=z, candidates=more)
         found.append([driver.to_numpy(x) for x in (*out[:6], out.assignment.col4row)])
     # The objects are counted as often as they are there.
     for one, other in zip(*found, strict=True):
@@ -158,7 +159,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def test_masked_queries(driver: Driver, name: str, solver: str) -> None:
     """They are as good as not there, whatever they hold: no match, no loss, no gradient."""
     if (name, solver) != ("softmax", "auto"):
-        checks.skip_long(driver)
+        checks.skip_programs(driver)
     options, rng = OPTIONS[name], np.random.default_rng(4)
     classes = 3 if "class_loss" in options else 4
     groups = options.get("groups", 1)
@@ -206,7 +207,7 @@ def test_masked_queries(driver: Driver, name: str, solver: str) -> None:
 
 def test_queries_masked_by_layer_and_image(driver: Driver) -> None:
     """A mask may differ between layers, and leave an image without any query."""
-    checks.skip_long(driver)
+    checks.skip_programs(driver)
     rng = np.random.default_rng(5)
     logits, boxes = rng.normal(size=(2, 2, 4, 4)), rng.uniform(0.2, 0.6, (2, 2, 4, 4))
     masks = rng.normal(size=(2, 4, 3, 3))
@@ -221,7 +222,8 @@ def test_queries_masked_by_layer_and_image(driver: Driver) -> None:
     )
     criterion = hc.DetrLoss(3, masks=hc.MaskLoss(mask_cost=1.0), backend=driver.backend)
     arrays = [driver.from_numpy(x, "float32") for x in (logits, boxes, masks)]
-    out = criterion(*arrays[:2], targets, masks=arrays[2], query_mask=driver.from_numpy(there))
+    x, y, z = arrays
+    out = criterion(x, y, targets, masks=z, query_mask=driver.from_numpy(there))
     assert np.isfinite(driver.to_numpy(out.total))
     col4row = driver.to_numpy(out.assignment.col4row)
     assert (col4row >= 0).sum(-1).tolist() == [[2, 0], [2, 1]]
@@ -233,7 +235,7 @@ def test_what_no_term_reads_is_left_alone(driver: Driver, form: str) -> None:
     """Masks of different sizes without a term of masks, boxes where none are predicted."""
     if not driver.static_shapes or not driver.raises:
         pytest.skip("padding comes before the program")
-    checks.skip_long(driver)
+    checks.skip_programs(driver)
     rng = np.random.default_rng(6)
     labels, truth = np.array([[1], [2]]), rng.uniform(0.2, 0.6, (2, 1, 4)).astype(np.float32)
     logits = driver.from_numpy(rng.normal(size=(2, 4, 4)), "float32")

@@ -36,9 +36,9 @@ def _random(rng: np.random.Generator, example: Example, odd: float) -> dict[str,
 
 def _need_both_ways(driver: Driver) -> None:
     checks.need_solver(driver, "native")
-    checks.skip_long(driver)
-    if not driver.raises or driver.trace(len) is not len:
-        pytest.skip("in a program there is one way")
+    checks.skip_programs(driver)
+    if not driver.raises:
+        pytest.skip("where values cannot be read there is one way")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
@@ -57,8 +57,9 @@ def test_two_ways_of_the_passes(driver: Driver, example: Example) -> None:
         labels = driver.from_numpy(rng.integers(0, 3, (2, 2)))
         targets = hc.Targets(labels, driver.from_numpy(data["truth"]), None)
         with np.errstate(all="ignore"):
+            logits, boxes = arrays
             backend, found, *_ = images.inputs(
-                recipe, *arrays, targets, 1, example.options.get("groups", 1), driver.backend
+                recipe, logits, boxes, targets, 1, example.options.get("groups", 1), driver.backend
             )
             ways = (
                 passes.Native(recipe, found, hc.host_solver("native"), backend),
