@@ -292,7 +292,9 @@ def _certify(
         u, v = u - shift[:, None], v[:, n:] + shift[:, None]
         owner = owner[:, n:]
         col4row = xp.where(col4row >= n, col4row - n, -1)
-    u, v = xp.where(rows, u, 0), xp.where(cols, v, 0)
+    # Rows and columns left over have exactly these duals; the sums above round.
+    u = xp.where(col4row < 0, 0 if batch.price is None else batch.price, u)
+    u, v = xp.where(rows, u, 0), xp.where(cols & (owner >= 0), v, 0)
     return Matching(col4row, owner, u, v, feasible)
 
 

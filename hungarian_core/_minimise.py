@@ -11,6 +11,7 @@ from hungarian_core._backend import Array, Namespace, Problem, Solution
 _INF, _NAN = float("inf"), float("nan")
 
 INVALID, INFEASIBLE = 1, 2  # of Solution.status
+_ROOM = 2.0**-24  # times the largest number: what costs may be without scaling
 
 
 class Matching(NamedTuple):
@@ -45,8 +46,12 @@ def by_minimising(
     # A solver meets no NaN, not even in a sample that is lost.
     cost = xp.where(unsound(cost, xp), _INF, cost)
     price = None if price is None else xp.where(unsound(price, xp), _INF, price)
+    cost, price, scale = _with_room(cost, price, _without_entries(n, m), xp)
     col4row, row4col, u, v, feasible = minimise(cost, rows, cols, price)
     total = _total(cost, col4row, row4col, rows, price, (n, m), xp)
+    total, u, v = (
+        _unscaled(x, by, xp) for x, by in ((total, scale), (u, scale[:, None]), (v, scale[:, None]))
+    )
 
     if problem.maximize:
         total, u, v = -total, -u, -v
@@ -68,6 +73,32 @@ def unsound(cost: Array, xp: Namespace) -> Array:
     Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN.
     """
     return xp.isnan(cost) | (cost == -_INF)
+
+
+def _with_room(
+    cost: Array, price: Array | None, without_entries: bool, xp: Namespace
+) -> tuple[Array, Array | None, Array]:
+    """Return costs and prices scaled so that no sum of differences overflows, and by what, `[b]`.
+
+    The scale is 1, or a power of two for problems near the largest number there is: exact, but
+    for entries so much smaller than the largest that they cannot matter beside it.
+    """
+    if without_entries:
+        return cost, price, xp.ones_like(xp.sum(cost, axis=(1, 2)))
+    peak = xp.max(xp.where(cost < _INF, xp.abs(cost), 0), axis=(1, 2))
+    if price is not None:
+        priced = xp.max(xp.where(price < _INF, xp.abs(price), 0), axis=1)
+        peak = xp.where(peak < priced, priced, peak)
+    scale = xp.where(peak > float(xp.finfo(cost.dtype).max) * _ROOM, _ROOM, xp.ones_like(peak))
+    price = None if price is None else price * scale[:, None]
+    return cost * scale[:, None, None], price, scale
+
+
+def _unscaled(x: Array, scale: Array, xp: Namespace) -> Array:
+    """Return ``x / scale``, infinite beyond the largest number, of which NumPy would warn."""
+    beyond = xp.abs(x) > float(xp.finfo(x.dtype).max) * scale
+    infinite = xp.where(x < 0, -_INF, xp.zeros_like(x) + _INF)
+    return xp.where(beyond, infinite, xp.where(beyond, 0, x) / scale)
 
 
 def _without_entries(n: Any, m: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hungarian_native._library import ABI, check, library
+from hungarian_native._library import ABI, check, in_order, library
 
 Floats = NDArray[Any]
 _pack_pairs = struct.Struct("11q4d9q").pack  # hungarian_pairs of src/hungarian.h, field by field
@@ -61,11 +61,10 @@ def pairs(
     size, queries, classes = logits.shape
     objects, dtype = labels.shape[1], logits.dtype
     given = [
-        np.ascontiguousarray(x, kind)
-        for x, kind in ((logits, dtype), (labels, np.int64), (mask, np.bool_))
+        in_order(x, kind) for x, kind in ((logits, dtype), (labels, np.int64), (mask, np.bool_))
     ]
     if boxes is not None and true_boxes is not None:
-        given += [np.ascontiguousarray(x, dtype) for x in (boxes, true_boxes)]
+        given += [in_order(x, dtype) for x in (boxes, true_boxes)]
     logits_at, labels_at, mask_at, *at = (x.ctypes.data for x in given)
     boxes_at, true_boxes_at = at or (0, 0)
     cost = np.empty((size, objects, queries), dtype)
@@ -104,12 +103,9 @@ def grades(
     """
     size, queries, classes = logits.shape
     dtype = logits.dtype
-    given = [
-        np.ascontiguousarray(x, kind)
-        for x, kind in ((logits, dtype), (labels, np.int64), (norm, dtype))
-    ]
+    given = [in_order(x, kind) for x, kind in ((logits, dtype), (labels, np.int64), (norm, dtype))]
     if overlap is not None:
-        given.append(np.ascontiguousarray(overlap, dtype))
+        given.append(in_order(overlap, dtype))
     logits_at, labels_at, norm_at, *at = (x.ctypes.data for x in given)
     (overlap_at,) = at or (0,)
     value, slope = np.empty((size, queries), dtype), np.empty(logits.shape, dtype)

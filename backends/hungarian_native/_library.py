@@ -10,8 +10,12 @@ import sysconfig
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
-ABI = 2  # HUNGARIAN_ABI of src/hungarian.h
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+ABI = 3  # HUNGARIAN_ABI of src/hungarian.h
 VARIABLE = "HUNGARIAN_NATIVE_LIBRARY"
 THREADS, MOST_THREADS = "HUNGARIAN_NUM_THREADS", 1024  # MOST_THREADS of src/solver.cpp
 VARIANT = "HUNGARIAN_VARIANT"
@@ -88,6 +92,12 @@ def check(result: int) -> int:
         message = library.hungarian_message(result).decode()
         raise MemoryError(message) if result == _OUT_OF_MEMORY else ValueError(message)
     return result
+
+
+def in_order(x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array in row-major order whose elements lie at multiples of their size."""
+    x = np.ascontiguousarray(x, dtype)
+    return x.copy() if x.ctypes.data % x.itemsize else x
 
 
 def finish(packed: bytes, result: int) -> int:

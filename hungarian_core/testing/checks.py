@@ -185,6 +185,10 @@ def _check_one(
     # Certified: the duals are feasible and there is no gap.
     assert (u[~rows] == 0).all()
     assert (v[~cols] == 0).all()
+    # Who is left over has exactly the dual that it must have.
+    left = rows & (found.col4row < 0)
+    assert (u[left] == (0 if price is None else price.astype(found.u.dtype)[left])).all()
+    assert (v[found.row4col < 0] == 0).all()
     ulp = ULPS * eps * scale
     assert ((u[:, None] + v <= cost + ulp) | ~valid).all()
     if price is not None:

@@ -81,6 +81,41 @@ def test_equal_inputs_give_equal_outputs(driver: Driver, kind: str, solver: str)
             np.testing.assert_array_equal(x[at], single[0])
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("part", [1, 0.125], ids=["largest", "eighth"])
+def test_costs_near_the_largest_number(
+    driver: Driver, part: float, dtype: str, solver: str
+) -> None:
+    """The matching is that of smaller costs; up to an eighth, so are total and duals."""
+    checks.need(driver, dtype)
+    checks.need_solver(driver, solver)
+    if part < 1:
+        checks.skip_slow(driver)
+    rng = np.random.default_rng(4)
+    cost = rng.uniform(-1, 1, size=(5, 6, 7))
+    cost[:3] = np.sign(cost[:3])  # differences beyond the largest number
+    cost = (np.where(rng.uniform(size=cost.shape) < 0.2, 0.5**20 * cost, cost) * part).astype(dtype)
+    largest = np.finfo(dtype).max
+    _, small = checks.run(driver, Case("small", cost, dtype=dtype, essential=True), solver)
+    _, large = checks.run(
+        driver, Case("large", cost * largest, dtype=dtype, essential=True), solver
+    )
+    few, many = checks.on_host(driver, small), checks.on_host(driver, large)
+    for b in range(5):
+        rows = np.flatnonzero(few.col4row[b] >= 0)
+        exact = cost[b].astype(float)
+        best = exact[rows, few.col4row[b][rows]].sum()
+        assert (many.row4col[b] >= 0).sum() == 6
+        assert exact[rows, many.col4row[b][rows]].sum() == pytest.approx(best, abs=1e-5)
+        if part < 1:
+            assert np.isfinite(many.u[b]).all()
+            assert np.isfinite(many.v[b]).all()
+            assert many.cost[b] / largest == pytest.approx(best, abs=1e-5)
+            slack = cost[b] - many.u[b][:, None] / largest - many.v[b] / largest
+            assert slack.min() > -1e-5
+
+
 @pytest.mark.parametrize("name", ["two_batch_axes", "surplus_rows", "no_rows", "no_columns"])
 def test_mask(driver: Driver, name: str) -> None:
     case = by_name[name]

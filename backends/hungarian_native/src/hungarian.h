@@ -19,8 +19,8 @@
 extern "C" {
 #endif
 
-/* Raised whenever the layout of a struct or the meaning of a field changes. */
-#define HUNGARIAN_ABI 2
+/* Raised whenever a struct, the meaning of a field or the set of functions changes. */
+#define HUNGARIAN_ABI 3
 
 enum hungarian_dtype { HUNGARIAN_FLOAT32 = 0, HUNGARIAN_FLOAT64 = 1 };
 
