@@ -14,6 +14,7 @@ import numpy as np
 
 from hungarian_core import _scipy
 from hungarian_core._backend import Problem, Solution
+from hungarian_core._forks import loading
 from hungarian_core._options import host_solvers, solver
 from hungarian_core._tracing import untraced
 
@@ -43,18 +44,19 @@ def host_solver(name: str = "auto") -> HostSolver | None:
 @untraced
 def _find(name: str) -> None:
     """Note in `_found` what `name` stands for."""
-    if name == "auto":
-        _found[name] = _first()
-    elif name == "core":
-        _found[name] = None
-    elif name == "scipy":
-        _found[name] = _scipy.load()
-    else:
-        solver(name)
-        try:
-            _found[name] = _load(name)
-        except ImportError as error:
-            raise ImportError(f"solver={name!r} does not load. {error}") from error
+    with loading():
+        if name == "auto":
+            _found[name] = _first()
+        elif name == "core":
+            _found[name] = None
+        elif name == "scipy":
+            _found[name] = _scipy.load()
+        else:
+            solver(name)
+            try:
+                _found[name] = _load(name)
+            except ImportError as error:
+                raise ImportError(f"solver={name!r} does not load. {error}") from error
 
 
 def answer(host: HostSolver, problem: Problem) -> tuple[tuple[np.ndarray, ...], bool]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from hungarian_core._backend import Array, Backend
 from hungarian_core._conversion import foreign, no_array
+from hungarian_core._forks import loading
 from hungarian_core._tracing import untraced
 
 GROUP = "hungarian_core.backends"
@@ -33,7 +34,8 @@ _by_type: dict[type, str | None] = {}
 
 def _entry_points() -> dict[str, Any]:
     # Half of the time that `import hungarian_core` would take, and only loading needs it.
-    import importlib.metadata
+    with loading():
+        import importlib.metadata
 
     return {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
 
@@ -86,7 +88,8 @@ def _load(name: str) -> None:
             f"unknown backend {name!r}; installed: {', '.join(backends()) or 'none'}.{hint}"
         )
     try:
-        backend = entries[name].load()
+        with loading():
+            backend = entries[name].load()
     except ModuleNotFoundError as error:
         # Only the missing framework is ours to explain; any other import that
         # fails is a defect elsewhere and must be seen as it is.

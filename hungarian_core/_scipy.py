@@ -27,6 +27,7 @@ def load() -> Callable[..., Solution]:
     """Return SciPy's solver as a host solver."""
     if not _installed:
         raise ImportError('solver="scipy" needs SciPy: pip install scipy, or choose solver="core"')
+    importlib.import_module("scipy.optimize")  # now, not in the middle of the first call
     return solve
 
 
