@@ -29,7 +29,8 @@ class Assignment(NamedTuple):
             given, the price of each valid row left unmatched. NaN where there is no matching.
         u: `(..., n)`, the row duals.
         v: `(..., m)`, the column duals; ``u + v <= cost`` on every valid pair
-            (>= with ``maximize=True``), with equality on matched pairs.
+            (>= with ``maximize=True``), with equality on matched pairs. Rows and columns that
+            stay unmatched have the dual 0; a row that left at its price, that price.
     """
 
     col4row: Array
