@@ -196,7 +196,7 @@ def test_names_in_arrays() -> None:
 )
 def test_samples_that_are_none(sample: Any, message: str) -> None:
     cost = np.zeros((2, 3, 4))
-    with pytest.raises(ValueError, match=f"sample {message}, and the assignment is a batch"):
+    with pytest.raises(ValueError, match=f"{message}, and the assignment is a batch"):
         hc.plot_matches(hc.assign(cost), cost, sample=sample)
 
 
