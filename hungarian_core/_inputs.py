@@ -36,14 +36,20 @@ def price_of(
     rows: Array | None,
     backend: Backend,
     xp: Namespace,
+    *,
+    constant: bool = True,
 ) -> Array:
     """Return the price of leaving a row unmatched, `[..., n]`, in the dtype of `cost`.
+
+    A constant for differentiation, unless `constant` is False.
 
     Raises:
         ValueError: Its shape or dtype do not fit, or the dtype of `cost` does not hold it, where
             that can be seen.
     """
-    given = backend.stop_gradient(backend.asarray(price, like=cost))
+    given = backend.asarray(price, like=cost)
+    if constant:
+        given = backend.stop_gradient(given)
     _checks.real("unmatched_cost", given, xp)
     came = backend.shape(given)
     _checks.price_shape(came, shape)
@@ -63,6 +69,15 @@ def price_of(
         _checks.fits("unmatched_cost", lost if rows is None else lost & rows, cost.dtype, xp)
     warn_if_rounded("unmatched_cost", given.dtype, found, rows, backend, xp)
     return found
+
+
+def both(a: Any, b: Any, backend: Backend) -> tuple[Array, Array]:
+    """Return two inputs as arrays; numbers and lists adapt to the other, whichever it is."""
+    if isinstance(b, (list, tuple, int, float)):
+        a = backend.asarray(a)
+        return a, backend.asarray(b, like=a)
+    b = backend.asarray(b)
+    return backend.asarray(a, like=b), b
 
 
 def warn_if_rounded(

@@ -58,8 +58,7 @@ def _number(
     wanted = f"a finite number {'of at least' if zero else 'above'} 0"
     if isinstance(value, (int, float, kinds.Real)) and not isinstance(value, bool):
         value = float(value)
-        if not (value >= 0 if zero else value > 0) or value == float("inf"):
-            raise ValueError(f"{name} is {value!r}; expected {wanted}")
+        _finite(name, value, zero, wanted, like, xp)
         return value
     x = backend.asarray(value, like=like)
     shape = backend.shape(x)
@@ -69,12 +68,20 @@ def _number(
             "array () of one"
         )
     constant = backend.stop_gradient(x)
-    x = xp.astype(x, like.dtype, copy=False)
     if not backend.is_traced(constant) and backend.on_host(constant):
-        number = float(constant)
-        if not (number >= 0 if zero else number > 0) or number == float("inf"):
-            raise ValueError(f"{name} is {number!r}; expected {wanted}")
-    return x
+        _finite(name, float(constant), zero, wanted, like, xp)
+    return xp.astype(x, like.dtype, copy=False)
+
+
+def _finite(name: str, number: float, zero: bool, wanted: str, like: Array, xp: Namespace) -> None:
+    """Check a number, also that it is neither infinite nor 0 in the dtype of `like`."""
+    if not (number >= 0 if zero else number > 0) or number == float("inf"):
+        raise ValueError(f"{name} is {number!r}; expected {wanted}")
+    if number and like.dtype == xp.float32 and not 2.0**-126 <= number < 2.0**128:
+        raise ValueError(
+            f"{name} is {number!r}, which does not fit into float32, in which cost is computed; "
+            f"expected {wanted} that does, or costs in float64"
+        )
 
 
 def _seed(value: Any, like: Array, backend: Backend, xp: Namespace) -> int | Array:

@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
 from hungarian_core._solve import solving_dtype
 
@@ -230,6 +231,7 @@ def _pair(
     """Check two sets of boxes and compare their corners."""
     _check_options(format, form)
     backend = get_backend(backend, a=a, b=b)
+    a, b = both(a, b, backend)
     b, _ = _checked("b", b, backend)
     a, xp = _checked("a", a, backend, like=b)
     _checks.paired(backend.shape(a), backend.shape(b), pairwise)

@@ -17,7 +17,7 @@ from typing import Any
 
 from hungarian_core import _checks, _relaxation_checks
 from hungarian_core._backend import Array, Backend, Namespace, Problem
-from hungarian_core._inputs import mask_of
+from hungarian_core._inputs import mask_of, price_of
 from hungarian_core._minimise import among_valid
 from hungarian_core._random import Noise, noise_like
 from hungarian_core._registry import get_backend
@@ -85,12 +85,12 @@ def assignment_cost(
     value = _total(cost, found, backend, xp)
     if unmatched_cost is None:
         return value
+    rows, shape = None, backend.shape(cost)
     pays = (found.col4row < 0) & ~xp.isnan(found.cost)[..., None]
     if row_mask is not None:
-        pays = pays & mask_of("row_mask", row_mask, backend.shape(pays), cost, backend, xp)
-    price = xp.astype(backend.asarray(unmatched_cost, like=cost), cost.dtype, copy=False)
-    if len(backend.shape(price)) == len(backend.shape(found.cost)):
-        price = price[..., None]
+        rows = mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)
+        pays = pays & rows
+    price = price_of(unmatched_cost, shape, cost, rows, backend, xp, constant=False)
     return value + _changes(xp.where(pays, price, 0), pays, backend, xp)
 
 

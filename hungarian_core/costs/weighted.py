@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array
+from hungarian_core._inputs import both
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core.assignment import Assignment
 from hungarian_core.costs.vectors import COSTS
@@ -102,12 +103,7 @@ def _compare(name: str, term: Term, truth: Any, prediction: Any) -> Array:
     if not isinstance(term.function, str):
         return term.function(truth, prediction)
     backend = get_backend(None, truth=truth, prediction=prediction)
-    if isinstance(prediction, (list, tuple)):  # numbers adapt to an array, whichever it is
-        truth = backend.asarray(truth)
-        prediction = backend.asarray(prediction, like=truth)
-    else:
-        prediction = backend.asarray(prediction)
-        truth = backend.asarray(truth, like=prediction)
+    truth, prediction = both(truth, prediction, backend)
     xp = backend.namespace(truth, prediction)
     _checks.features_of(name, backend.shape(truth), backend.shape(prediction))
     return COSTS[term.function](xp, truth[..., :, None, :], prediction[..., None, :, :])

@@ -87,6 +87,17 @@ def test_lists_beside_double_precision(driver: Driver) -> None:
     assert found == pytest.approx(0.1 + 0.2, rel=1e-15)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_boxes_in_lists_beside_double_precision(driver: Driver, first: bool) -> None:
+    checks.need(driver, "float64")
+    backend = _alone(driver)
+    given = [[0.1, 0.2, 0.3, 0.7]]
+    box = driver.from_numpy(np.array(given), "float64")
+    pair = (given, box) if first else (box, given)
+    found = hc.boxes.iou(*pair, format="cxcywh", backend=backend)
+    assert driver.to_numpy(found).tolist() == [1.0]
+
+
 def test_targets_in_lists(driver: Driver) -> None:
     """Labels, boxes, weights, and no object at all, as lists, are what they are as arrays."""
     checks.need(driver, "float64")
@@ -232,6 +243,18 @@ def test_numbers_that_are_too_large(driver: Driver) -> None:
     assert driver.to_numpy(found.col4row).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("temperature", [1e300, 1e-60])
+def test_temperatures_beyond_single_precision(driver: Driver, temperature: float) -> None:
+    backend = _alone(driver)
+    cost = driver.from_numpy(COST, "float32")
+    forms = [temperature, np.float64(temperature)]
+    if "float64" in driver.dtypes and driver.raises:
+        forms.append(driver.from_numpy(np.array(temperature), "float64"))
+    for form in forms:
+        with pytest.raises(ValueError, match=r"temperature is 1e.*does not fit into float32"):
+            hc.assignment_matrix(cost, temperature=form, backend=backend)
+
+
 def test_prices_in_an_array_that_are_too_large(driver: Driver) -> None:
     checks.need(driver, "float64")
     backend = _alone(driver)
@@ -240,6 +263,8 @@ def test_prices_in_an_array_that_are_too_large(driver: Driver) -> None:
     # What stands beside an invalid row is not read.
     found = hc.assign(cost, unmatched_cost=prices, row_mask=[True, False], backend=backend)
     assert driver.to_numpy(found.col4row).tolist() == [-1, -1]
+    total = hc.assignment_cost(cost, unmatched_cost=prices, row_mask=[True, False], backend=backend)
+    assert float(driver.to_numpy(total)) == np.float32(0.05)
     if driver.raises:
         with pytest.raises(ValueError, match=r"unmatched_cost holds finite numbers that do not"):
             hc.assign(cost, unmatched_cost=prices, backend=backend)
