@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 SUITES = [
-    Path(__file__).with_name(f"keras_{name}.py") for name in ("suite", "callbacks", "detection")
+    Path(__file__).with_name(f"keras_{name}.py")
+    for name in ("suite", "callbacks", "detection", "where")
 ]
 
 
