@@ -7,6 +7,8 @@ from pathlib import Path
 import nox
 
 BACKENDS = ["numpy", "torch", "jax", "tensorflow", "array_api_strict"]
+# Where the oldest and the newest versions are tried.
+ENDS = [nox.param(name, id=name) for name in ("numpy", "torch", "jax", "tensorflow", "keras")]
 # What each experiment needs: extras, then packages.
 EXAMPLES = {
     "aligned_vs_detr": ("torch,demo", "pycocotools"),
@@ -100,6 +102,44 @@ def conformance(session: nox.Session, backend: str) -> None:
     peers = ["array-api-strict"] if backend == "array_api_strict" else []
     project(session, extra, "pytest-xdist", *peers)
     check(session, "tests/conformance", "--backend", backend)
+
+
+def suite(session: nox.Session, backend: str) -> None:
+    """Run what a backend has to pass; for Keras, which has no `Backend`, the tests of its doors."""
+    if backend == "keras":
+        check(session, "tests/test_keras.py")
+    else:
+        check(session, "tests/conformance", "--backend", backend)
+
+
+def lowest(*extras: str) -> list[str]:
+    """Return what pyproject.toml asks for, each at the lowest version that it allows."""
+    promised = nox.project.load_toml("pyproject.toml")["project"]
+    optional = promised["optional-dependencies"]
+    needed = [*promised["dependencies"], *(x for extra in extras for x in optional[extra])]
+    return [requirement.replace(">=", "==") for requirement in needed]
+
+
+@nox.session(python="3.11")  # the oldest NumPy and SciPy have wheels for no newer Python
+@nox.parametrize("backend", ENDS)
+def oldest(session: nox.Session, backend: str) -> None:
+    """The suite on the oldest versions promised. Linux's wheel of that PyTorch brings CUDA."""
+    extras = ("test", *(("keras", "jax") if backend == "keras" else (backend,)))
+    session.install(*lowest(*extras), "pytest-xdist")
+    session.install("--force-reinstall", "--no-deps", str(built(session)))
+    session.run("python", "-m", "pip", "check")
+    suite(session, backend)
+
+
+@nox.session
+@nox.parametrize("backend", ENDS)
+def newest(session: nox.Session, backend: str) -> None:
+    """The suite on the newest versions that pip finds, whatever constraints.txt says."""
+    extras = "test,keras,jax" if backend == "keras" else f"test,{backend}"
+    wheel = str(built(session))
+    session.install("--upgrade", f"{wheel}[{extras}]", "pytest-xdist")
+    session.install("--force-reinstall", "--no-deps", wheel)
+    suite(session, backend)
 
 
 @nox.session

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ BLOCK = re.compile(
 )
 SHOWN = re.compile(r"^\s*print\(.*?\)(?:  # (?P<output>.*))?$", re.M)
 UNSEEN = re.compile(r"^\s*(?:`{3,}\s*(?:py|python3|pycon|\{code.*\}.*)|`{3,}python .+)$", re.M)
+INSTALL = re.compile(r"pip install [^`\n#]*?\"?(?P<what>[\w.-]*)\[(?P<extras>[\w,]+)\]")
 SESSION = re.compile(r"nox -s \"?(?P<name>\w+)")
 
 
@@ -106,6 +108,28 @@ def test_no_block_escapes(page: Path) -> None:
     assert text.count("<!-- needs:") == sum(bool(b["needs"]) for b in BLOCK.finditer(text)), (
         f"{_name(page)}: a needs comment that no block follows"
     )
+
+
+def test_commands_install_from_a_checkout() -> None:
+    """No index has the package; and the extras are those that there are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = [
+        (_name(page), match["what"], extra)
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+        for match in INSTALL.finditer(page.read_text(encoding="utf-8"))
+        for extra in match["extras"].split(",")
+    ]
+    assert ("README.md", ".", "torch") in found
+    assert [x for x in found if x[1] != "."] == []
+    assert {extra for _, _, extra in found} <= set(project["optional-dependencies"])
+
+
+def test_readme_says_how_long_all_checks_take() -> None:
+    before, found, _ = (ROOT / "README.md").read_text(encoding="utf-8").partition("nox && nox\n")
+    assert found
+    assert re.search(
+        r"takes some \d+ minutes .* over a gigabyte", before.splitlines()[-4]
+    )  # above the fence
 
 
 def test_commands_name_sessions() -> None:

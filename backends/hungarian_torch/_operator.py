@@ -69,7 +69,11 @@ def run_opaquely(
     return tuple(_run(name, list(arrays), list(like), [float(x) for x in options]))
 
 
-@torch.library.custom_op("hungarian_core::run", mutates_args=())
+# PyTorch 2.6 cannot infer it from `list[...]`.
+_RUN = "(str name, Tensor[] arrays, int[] like, float[] options) -> Tensor[]"
+
+
+@torch.library.custom_op("hungarian_core::run", mutates_args=(), schema=_RUN)
 def _run(name: str, arrays: list[Tensor], like: list[int], options: list[float]) -> list[Tensor]:
     function = pkgutil.resolve_name(name)
     return list(function(get_backend("torch"), *arrays, *options))
