@@ -8,9 +8,13 @@ from typing import Any
 import keras
 
 import hungarian_core as _core
+from hungarian_keras import _checks
+from hungarian_keras._base import SetLoss, plain
+
+_LARGEST = 2.0**31 - 128  # of float32, that int32 has
 
 
-class _Packed(keras.losses.Loss):
+class _Packed(SetLoss):
     """A loss of classes and boxes, which come in one array of truths and one of predictions."""
 
     def __init__(
@@ -18,19 +22,41 @@ class _Packed(keras.losses.Loss):
     ) -> None:
         super().__init__(**keras_options)
         self.criterion = criterion
+        self.num_classes = given["num_classes"]
         self.given = given
         self.shares = shares  # of the loss of the batch are what the criterion gives each image
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return a value for each image, `(batch_size,)`; their mean is the loss of the batch."""
-        labels = keras.ops.cast(y_true[..., 0], "int32")
+        _checks.packed(tuple(y_true.shape), tuple(y_pred.shape))
+        _checks.labels_fit(y_true.dtype, self.num_classes)
+        layered = len(y_pred.shape) == 4
+        y_true, y_pred, mask, query_mask = self.sets(y_true, y_pred)
+        labels = y_true[..., 0]
+        labels = self._labels(labels if mask is None else keras.ops.where(mask, labels, -1))
         logits, boxes = y_pred[..., :-4], y_pred[..., -4:]
-        if len(y_pred.shape) == 4:
+        if layered:
             logits, boxes = (keras.ops.moveaxis(x, 1, 0) for x in (logits, boxes))
-        values = self.criterion(logits, boxes, (labels, y_true[..., 1:], labels >= 0)).total
+            if query_mask is not None and len(query_mask.shape) == 3:
+                query_mask = keras.ops.moveaxis(query_mask, 1, 0)
+        more = {} if query_mask is None else {"query_mask": query_mask}
+        values = self.criterion(logits, boxes, (labels, y_true[..., 1:], labels >= 0), **more).total
         if self.shares:
             values = values * keras.ops.cast(keras.ops.shape(y_pred)[0], values.dtype)
         return values
+
+    def _labels(self, given: Any) -> Any:
+        """Return labels as integers; what is no whole number becomes one out of range.
+
+        So the core makes the loss of its image NaN where nobody can look at values.
+        """
+        whole = keras.ops.floor(given)
+        odd = keras.ops.not_equal(given, whole)  # NaN too
+        backend = _core.get_backend(None, given)
+        if not backend.is_traced(given) and backend.on_host(given):
+            _checks.labels_whole(*(keras.ops.convert_to_numpy(x) for x in (given, odd)))
+        whole = keras.ops.where(odd, self.num_classes, keras.ops.minimum(whole, _LARGEST))
+        return keras.ops.cast(keras.ops.maximum(whole, -1), "int32")
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -47,17 +73,19 @@ class DetrLoss(_Packed):
       the image. A negative label marks padding.
     - `y_pred`, `(batch_size, Q, C + 4)`: of each query the logits and the box, for instance from
       ``keras.layers.Concatenate()([logits, boxes])``. Or `(batch_size, L, Q, C + 4)`, for L
-      decoder layers.
+      decoder layers. A Keras mask that it carries, `(batch_size, Q)` or `(batch_size, L, Q)`, says
+      which queries there are: those of False are not matched and have no loss.
 
     The loss of a batch divides by what there is in all of its images. Each image has its share in
     it, times `batch_size`: by default Keras takes the mean, which is the loss of the batch, and
-    with `sample_weight` the loss with `image_weights`.
+    with `sample_weight` the loss with `image_weights`. It is computed in float32 or wider,
+    whatever its dtype.
 
     Args:
         num_classes: As for `hungarian_core.DetrLoss`.
         preset: A name of `hungarian_core.DetrLoss.preset`, by default none.
         reduction, name, dtype: As for `keras.losses.Loss`.
-        **options: Other arguments of `hungarian_core.DetrLoss`.
+        **options: Other arguments of `hungarian_core.DetrLoss`, but `masks`.
 
     Example::
 
@@ -77,12 +105,15 @@ class DetrLoss(_Packed):
         dtype: Any = None,
         **options: Any,
     ) -> None:
+        if options.get("masks") is not None:
+            _checks.no_masks()
         make: Any = _core.DetrLoss
         if preset is not None:
             make = functools.partial(_core.DetrLoss.preset, preset)
+        given = plain({"num_classes": num_classes, **options})
         super().__init__(
-            make(num_classes, **options, reduction="none"),
-            {"num_classes": num_classes, "preset": preset, **options},
+            make(**given, reduction="none"),
+            {**given, "preset": preset},
             shares=True,
             reduction=reduction,
             name=name,
@@ -111,12 +142,10 @@ class AlignedDetrLoss(_Packed):
         dtype: Any = None,
         **options: Any,
     ) -> None:
-        criterion = _core.AlignedDetrLoss(
-            num_classes, normalize=normalize, **options, reduction="none"
-        )
+        given = plain({"num_classes": num_classes, "normalize": normalize, **options})
         super().__init__(
-            criterion,
-            {"num_classes": num_classes, "normalize": normalize, **options},
+            _core.AlignedDetrLoss(**given, reduction="none"),
+            given,
             shares=normalize == "boxes",
             reduction=reduction,
             name=name,
