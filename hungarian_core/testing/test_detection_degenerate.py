@@ -175,6 +175,8 @@ def test_values_and_slopes_are_limits(driver: Driver, name: str, solver: Any) ->
     """All kinds of images in one batch: none has a say in the losses and slopes of another."""
     if name not in ESSENTIAL or solver != "auto":
         checks.skip_programs(driver)
+    if not driver.thorough_eager:
+        checks.skip_long(driver)
     o = OPTIONS[name]
     data = _images(o["class_loss"] == "softmax")
     criterion: Any = hc.DetrLoss(
@@ -188,12 +190,21 @@ def test_values_and_slopes_are_limits(driver: Driver, name: str, solver: Any) ->
     )
     inputs = [driver.from_numpy(data[name]) for name in ("logits", "boxes")]
 
-    def terms(*arrays: Any) -> tuple[Any, ...]:
+    def terms(*arrays: Any) -> Any:
         out = criterion(*arrays, targets)
-        return (*out[1:4], out.assignment.col4row)
+        xp = driver.resolve(arrays[0]).namespace(arrays[0])
+        columns = xp.astype(out.assignment.col4row, out.total.dtype)
+        return xp.stack([*out[:4], columns[:, 0], columns[:, 1]], axis=0)
 
     with np.errstate(all="ignore"):  # NumPy warns of what comes in
-        class_, bbox, giou, col4row = map(driver.to_numpy, driver.trace(terms)(*inputs))
+        if driver.differentiable:
+            upstream = np.zeros((6, size), np.float32)
+            upstream[0] = UPSTREAM
+            found, grads = driver.value_and_grad(terms, inputs, driver.from_numpy(upstream))
+        else:
+            found = driver.trace(terms)(*inputs)
+        _, class_, bbox, giou, *columns = driver.to_numpy(found)
+        col4row = np.stack(columns, axis=-1).astype(int)
         expected = [_image(data, k, col4row[k], o) for k in range(size)]
     weights = sum(x.weight for x in expected) if o["class_loss"] == "softmax" else size * 2
     for k, (place, want) in enumerate(zip(PLACES, expected, strict=True)):
@@ -201,10 +212,6 @@ def test_values_and_slopes_are_limits(driver: Driver, name: str, solver: Any) ->
         assert np.isfinite(bbox[k] + giou[k]) == want.finite_boxes, place
     detection.compare(class_, np.array([x.classes for x in expected]) / weights, name)
     if driver.differentiable:
-        upstream = driver.from_numpy(np.full(size, UPSTREAM), "float32")
-        _, grads = driver.value_and_grad(
-            lambda *xs: criterion(*xs, targets).total, inputs, upstream
-        )
         of_logits, of_boxes = map(driver.to_numpy, grads)
         slopes = np.array([x.slopes for x in expected])
         detection.compare(of_logits, UPSTREAM * slopes / weights, name)
@@ -315,14 +322,14 @@ def test_true_boxes_that_cannot_be(driver: Driver, name: str) -> None:
     truth = np.full((2, 2, 4), NAN, np.float32)
     truth[0, 0], truth[1] = 0.5, ([0.4] * 4, box)
     arrays: list[Any] = [np.ones((2, 2), int), truth, np.array([[True, False], [True, True]])]
-    targets = tuple(driver.from_numpy(x) for x in arrays)
-    inputs = [driver.from_numpy(np.full((2, 5, 4), 0.4, np.float32))] * 2
+    labels, truth, mask = (driver.from_numpy(x) for x in arrays)
+    inputs = [*[driver.from_numpy(np.full((2, 5, 4), 0.4, np.float32))] * 2, truth]
     for make in (hc.DetrLoss, hc.AlignedDetrLoss):
         for asked in (True, False):
             loss: Any = make(3, check_targets=asked, backend=driver.backend)
 
-            def program(*xs: Any, loss: Any = loss) -> Any:
-                return loss(*xs, targets).bbox
+            def program(logits: Any, boxes: Any, truth: Any, loss: Any = loss) -> Any:
+                return loss(logits, boxes, (labels, truth, mask)).bbox
 
             if asked and not possible and driver.raises:
                 with pytest.raises(ValueError, match=r"\(image 1, object 1\).*boxes\.convert\("):
