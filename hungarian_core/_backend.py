@@ -113,7 +113,8 @@ class Backend:
             forward: ``forward(*xs) -> (out, residuals)``; `out` is one array,
                 `residuals` a tuple of arrays.
             backward: ``backward(residuals, g) -> grads``, one array per input, or None for an
-                input that counts as a constant.
+                input that counts as a constant. It has the attribute ``linear`` if it multiplies g
+                by a slope, which the forward mode of a framework may then use.
         """
         return lambda *xs: forward(*xs)[0]
 

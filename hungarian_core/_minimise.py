@@ -70,9 +70,10 @@ def by_minimising(
 def unsound(cost: Array, xp: Namespace) -> Array:
     """Say which costs no matching can be compared by.
 
-    Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN.
+    Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN. And no
+    constant of -inf, which `tf.debugging.enable_check_numerics` would find.
     """
-    return xp.isnan(cost) | (cost == -_INF)
+    return xp.isnan(cost) | (~xp.isfinite(cost) & (cost < 0))
 
 
 def _with_room(

@@ -89,7 +89,7 @@ def task(
 
 def allowed(task: Task) -> Array:
     """Return which pairs `[..., n, m]` may be matched: valid, and not forbidden."""
-    return among_valid(task.cost < _INF, task.rows, task.cols)
+    return among_valid(task.xp.isfinite(task.cost), task.rows, task.cols)
 
 
 def _sound(
@@ -106,7 +106,7 @@ def _sound(
     lost = invalid
     if not empty:
         real = among_valid(xp.ones_like(cost, dtype=xp.bool), rows, cols)
-        open_ = among_valid(cost < _INF, rows, cols)
+        open_ = among_valid(xp.isfinite(cost), rows, cols)
         real_rows, real_cols = (xp.any(real, axis=axis) for axis in (-1, -2))
         needy_rows = real_rows & ~xp.any(open_, axis=-1)
         needy_cols = real_cols & ~xp.any(open_, axis=-2)

@@ -181,8 +181,8 @@ def linear_sum_assignment(
         backend: As for `assign`.
 
     Returns:
-        ``(row_ind, col_ind)``, each `(min(n, m),)` index, rows sorted. The result's
-        length depends on data, so this cannot be traced: use `assign` there.
+        ``(row_ind, col_ind)``, each `(min(n, m),)` index, rows sorted. Where nothing can raise, in
+        a program or on an accelerator, a problem without a solution has -1 throughout.
 
     Raises:
         TypeError: What came does not hold numbers.
@@ -200,7 +200,18 @@ def linear_sum_assignment(
         raise ValueError(
             f"expected a matrix (2-D array), got shape {shape}; use assign for a batch"
         )
-    return assign(cost_matrix, maximize=maximize, solver=solver, backend=backend).indices()
+    found = assign(cost_matrix, maximize=maximize, solver=solver, backend=backend)
+    n, m = shape
+    if not (isinstance(n, int) and isinstance(m, int)):
+        return found.indices()
+    # All of the smaller side are matched, so no length depends on values.
+    xp = backend.namespace(found.col4row)
+    if n <= m:
+        rows = xp.cumulative_sum(xp.ones_like(found.col4row), axis=0) - 1
+        return xp.where(found.col4row < 0, -1, rows), found.col4row
+    cols = xp.astype(xp.argsort(found.row4col), found.row4col.dtype)
+    rows = xp.take(found.row4col, cols, axis=0)
+    return rows, xp.where(rows < 0, -1, cols)
 
 
 def count_invalid(

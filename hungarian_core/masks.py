@@ -216,7 +216,8 @@ def sample(masks: Array, points: Array, *, backend: str | Backend | None = None)
         for column in columns:
             at = _padded((row.at * stride + column.at)[..., None, :], -missing)
             values = xp.astype(xp.take_along_axis(flat, at, axis=-1), dtype, copy=False)
-            total = total + times((row.weight * column.weight)[..., None, :], values, xp)
+            weight = _padded((row.weight * column.weight)[..., None, :], -missing)
+            total = total + times(weight, values, xp)
     return total
 
 
@@ -288,7 +289,13 @@ def _masks(
         x = xp.reshape(x, (*shape[:-axes], math.prod(shape[-axes:])))
         return xp.astype(x, dtype, copy=False)
 
-    return flat(targets), flat(logits), backend, xp
+    targets, logits = flat(targets), flat(logits)
+    return (
+        _padded(targets, logits.ndim - targets.ndim),
+        _padded(logits, targets.ndim - logits.ndim),
+        backend,
+        xp,
+    )
 
 
 def _cross_entropies(x: Array, xp: Namespace) -> tuple[Array, Array]:

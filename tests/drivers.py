@@ -130,8 +130,11 @@ def jax() -> list[Driver]:
         thorough_eager = False
         dtypes = Driver.dtypes | {"bfloat16"}
 
+        @contextlib.contextmanager
         def context(self) -> Any:
-            return enable_x64("float64" in self.dtypes)
+            # Not JAX's default: whoever asks for it gets no broadcast that is not written out.
+            with enable_x64("float64" in self.dtypes), jax.numpy_rank_promotion("raise"):
+                yield
 
         def from_numpy(self, x: np.ndarray, dtype: str | None = None) -> jax.Array:
             return jnp.asarray(np.asarray(x), dtype)

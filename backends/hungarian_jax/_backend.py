@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hungarian_core import Backend, Problem, Solution, host_array, host_solver
-from hungarian_jax import _native
+from hungarian_core import Backend, Problem, Solution, host_solver
+from hungarian_jax import _gradient, _input, _namespace, _native
 
 
 class JaxBackend(Backend):
@@ -26,15 +25,13 @@ class JaxBackend(Backend):
     def __init__(self, axis_name: str | None = None) -> None:
         self.axis_name = axis_name
 
+    def namespace(self, *arrays: Any) -> Any:
+        return _namespace
+
     def asarray(self, x: Any, like: jax.Array | None = None) -> jax.Array:
         if isinstance(x, jax.Array):
             return x
-        if isinstance(x, (list, tuple)) and any(
-            isinstance(y, jax.Array) for y in jax.tree.leaves(x)
-        ):
-            return jnp.asarray(x)
-        default = np.float64 if jax.config.jax_enable_x64 else np.float32
-        return jnp.asarray(np.require(host_array(x, like, self, default), requirements="C"))
+        return _input.asarray(x, like, self)
 
     def is_traced(self, x: jax.Array) -> bool:
         return isinstance(x, jax.core.Tracer)
@@ -49,9 +46,7 @@ class JaxBackend(Backend):
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
     ) -> Callable[..., jax.Array]:
-        function = jax.custom_vjp(lambda *xs: forward(*xs)[0])
-        function.defvjp(forward, lambda residuals, g: tuple(backward(residuals, g)))
-        return function
+        return _gradient.custom_vjp(forward, backward)
 
     def while_loop(self, cond: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
         return jax.lax.while_loop(cond, body, _native.varying_as(state, state))

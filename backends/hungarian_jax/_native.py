@@ -15,6 +15,7 @@ import jaxlib
 import numpy as np
 
 from hungarian_core import Backend, Problem, Solution, host_solver, solve
+from hungarian_jax import _program
 
 TARGET = "hungarian_core_native"
 NAN = ("raise", "worst", "forbid")  # in the order of the handler's numbers
@@ -53,21 +54,13 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def in_program(problem: Problem, solver: str, backend: Backend) -> Solution | None:
-    """Solve natively where the program will run on a CPU, which only its compiler knows."""
+    """Solve natively where the program will run on a CPU of this process, as its compiler finds."""
     if solver not in ("auto", "native"):
         return None
-    direct = registered(solver)
-    if not direct and (solver == "native" or not loads(solver)):
+    if not registered(solver) and (solver == "native" or not loads(solver)):
         return None
-    elsewhere = "core" if solver == "auto" else solver
-
-    def plainly(solver: str) -> Solution:
-        return solve(problem, solver=solver, backend=backend, ask=False)
-
-    return jax.lax.platform_dependent(
-        cpu=lambda: call(problem) if direct else plainly("native"),
-        default=lambda: plainly(elsewhere),
-    )
+    arrays = [x for x in problem[:4] if x is not None]
+    return Solution(*varying_as(arrays, _program.bind(problem, solver, backend)))
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
@@ -86,19 +79,9 @@ def compiled_run(function: Any, backend: Any, options: Any, arrays: Any) -> Any:
 def call(problem: Problem) -> Solution:
     """Return the solution as a node of the program; batch axes that `vmap` adds are merged."""
     cost = problem.cost
-    *batch, n, m = cost.shape
-    index = jax.dtypes.canonicalize_dtype(np.int64)
-    results = [
-        jax.ShapeDtypeStruct(shape, dtype)
-        for shape, dtype in (
-            ((*batch, n), index), ((*batch, m), index),
-            (batch, cost.dtype), ((*batch, n), cost.dtype), ((*batch, m), cost.dtype),
-            (batch, np.uint8),
-        )
-    ]  # fmt: skip
     absent: tuple[Any, ...] = (jnp.zeros(0, bool), jnp.zeros(0, bool), jnp.zeros(0, cost.dtype))
     others = (a if x is None else x for x, a in zip(problem[1:4], absent, strict=True))
-    solve = jax.ffi.ffi_call(TARGET, results, vmap_method="broadcast_all")
+    solve = jax.ffi.ffi_call(TARGET, _program.forms(cost), vmap_method="broadcast_all")
     arrays = (cost, *others)
     found = solve(
         *arrays,

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from hungarian_core import Backend, host_array
-from hungarian_tensorflow import _namespace
+from hungarian_core import Backend, Problem, Solution, host_array, host_solver
+from hungarian_tensorflow import _arrays, _gradient, _namespace, _program
+from hungarian_tensorflow._arrays import unwatched
 
 
 class TensorFlowBackend(Backend):
@@ -31,6 +32,8 @@ class TensorFlowBackend(Backend):
 
     def asarray(self, x: Any, like: tf.Tensor | None = None) -> tf.Tensor:
         if tf.is_tensor(x) or isinstance(x, tf.Variable):
+            if dense := _arrays.DENSE.get(type(x).__name__):
+                raise ValueError(f"a {type(x).__name__} came; expected a dense one: pass {dense}")
             return tf.convert_to_tensor(x)
         if isinstance(x, (list, tuple)) and any(map(tf.is_tensor, tf.nest.flatten(x))):
             return tf.convert_to_tensor(x)
@@ -45,17 +48,13 @@ class TensorFlowBackend(Backend):
         return not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
     def stop_gradient(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.stop_gradient(x)
+        with unwatched():  # what is infinite has been seen already, or is meant
+            return tf.stop_gradient(x)
 
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
     ) -> Callable[..., tf.Tensor]:
-        @tf.custom_gradient
-        def function(*xs: tf.Tensor) -> Any:
-            out, residuals = forward(*xs)
-            return out, lambda g: backward(residuals, g)
-
-        return function
+        return _gradient.custom_vjp(forward, backward)
 
     def while_loop(self, cond: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
         def typed(*state: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -85,6 +84,13 @@ class TensorFlowBackend(Backend):
         results = tf.numpy_function(typed, arrays, [dtype for _, dtype in like], stateful=False)
         static = [[s if isinstance(s, int) else None for s in shape] for shape, _ in like]
         return tuple(tf.ensure_shape(r, s) for r, s in zip(results, static, strict=True))
+
+    def solve(self, problem: Problem, *, solver: str) -> Solution | None:
+        if solver == "core" or (solver == "auto" and not self.on_host(problem.cost)):
+            return _program.by_core(problem, self)
+        if solver == "auto" and not tf.executing_eagerly() and host_solver() is not None:
+            return _program.where_it_runs(problem, self)
+        return None
 
     def all_reduce(self, x: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()

@@ -1,7 +1,6 @@
-"""The part of the Array API standard (2024.12) that hungarian_core uses, over TensorFlow.
+"""The Array API standard (2024.12) over TensorFlow, which array-api-compat has not.
 
-array-api-compat has no TensorFlow. The names down to `where` are those that the core and
-its costs call; the few after them are for costs that users write.
+Here is what `hungarian_core` and its costs call; the rest of the standard is in `_standard`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,14 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import ml_dtypes
 import tensorflow as tf
+
+from hungarian_tensorflow import _standard
+from hungarian_tensorflow._arrays import align as _align
+from hungarian_tensorflow._arrays import count_dtype as _count_dtype
+from hungarian_tensorflow._arrays import extents as _extents
+from hungarian_tensorflow._arrays import unwatched
 
 # Names of the standard shadow builtins here.
 # ruff: noqa: A001, A002
@@ -21,10 +27,11 @@ inf, nan, pi, e = float("inf"), float("nan"), 3.141592653589793, 2.7182818284590
 newaxis = None
 
 _FLOATS = {"float32": tf.float32, "float64": tf.float64}
-_EPS = {float16: 2.0**-10, bfloat16: 2.0**-7, float32: 2.0**-23, float64: 2.0**-52}
 _KINDS = {
     "bool": lambda d: d.is_bool,
     "integral": lambda d: d.is_integer,
+    "signed integer": lambda d: d.is_integer and not d.is_unsigned,
+    "unsigned integer": lambda d: d.is_integer and d.is_unsigned,
     "real floating": lambda d: d.is_floating,
     "complex floating": lambda d: d.is_complex,
     "numeric": lambda d: d.is_integer or d.is_floating or d.is_complex,
@@ -45,8 +52,18 @@ class finfo:  # noqa: N801  (as above)
     """Limits of a floating dtype."""
 
     def __init__(self, dtype: Any) -> None:
-        self.bits, self.max, self.min = dtype.size * 8, dtype.max, dtype.min
-        self.eps = _EPS[dtype]
+        limits: Any = ml_dtypes.finfo(dtype.as_numpy_dtype)
+        self.bits, self.dtype = limits.bits, dtype
+        self.max, self.min, self.eps, self.smallest_normal = map(
+            float, (limits.max, limits.min, limits.eps, limits.smallest_normal)
+        )
+
+
+class iinfo:  # noqa: N801  (as above)
+    """Limits of an integer dtype."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.bits, self.max, self.min, self.dtype = dtype.size * 8, dtype.max, dtype.min, dtype
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:
@@ -56,19 +73,6 @@ def isdtype(dtype: Any, kind: Any) -> builtins.bool:
 
 def astype(x: Any, dtype: Any, /, *, copy: builtins.bool = True) -> Any:
     return tf.cast(x, dtype)
-
-
-def _align(x: Any, y: Any) -> tuple[Any, Any]:
-    """Give a Python scalar the dtype of the other operand."""
-    if not tf.is_tensor(x):
-        x = tf.convert_to_tensor(x, y.dtype)
-    if not tf.is_tensor(y):
-        y = tf.convert_to_tensor(y, x.dtype)
-    return x, y
-
-
-def _count_dtype(x: Any) -> Any:
-    return tf.int64 if x.dtype.is_integer and x.dtype.size < 8 else x.dtype
 
 
 def abs(x: Any, /) -> Any:
@@ -83,12 +87,20 @@ def any(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
     return tf.reduce_any(tf.cast(x, tf.bool), axis=axis, keepdims=keepdims)
 
 
-def argmax(x: Any, /, *, axis: Any = None) -> Any:
-    return tf.argmax(x, axis=axis, output_type=tf.int64)
+def argmax(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return _place(tf.argmax, x, axis, keepdims)
 
 
-def argmin(x: Any, /, *, axis: Any = None) -> Any:
-    return tf.argmin(x, axis=axis, output_type=tf.int64)
+def argmin(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
+    return _place(tf.argmin, x, axis, keepdims)
+
+
+def _place(function: Any, x: Any, axis: Any, keepdims: builtins.bool) -> Any:
+    if axis is None:
+        found = function(tf.reshape(x, [-1]), axis=0, output_type=tf.int64)
+        return tf.reshape(found, [1] * x.shape.rank) if keepdims else found
+    found = function(x, axis=axis, output_type=tf.int64)
+    return tf.expand_dims(found, axis) if keepdims else found
 
 
 def argsort(
@@ -130,7 +142,9 @@ def broadcast_to(x: Any, /, shape: Any) -> Any:
     return tf.broadcast_to(x, _extents(shape))
 
 
-def concat(arrays: Any, /, *, axis: int = 0) -> Any:
+def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
+    if axis is None:
+        return tf.concat([tf.reshape(x, [-1]) for x in arrays], axis=0)
     return tf.concat(arrays, axis=axis)
 
 
@@ -138,8 +152,15 @@ def cos(x: Any, /) -> Any:
     return tf.cos(x)
 
 
-def cumulative_sum(x: Any, /, *, axis: Any = None) -> Any:
-    return tf.cumsum(tf.cast(x, _count_dtype(x)), axis=0 if axis is None else axis)
+def cumulative_sum(
+    x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: builtins.bool = False
+) -> Any:
+    axis = 0 if axis is None else axis
+    found = tf.cumsum(tf.cast(x, _count_dtype(x, dtype)), axis=axis)
+    if not include_initial:
+        return found
+    first = tf.zeros_like(tf.reduce_sum(found, axis=axis, keepdims=True))
+    return tf.concat([first, found], axis=axis)
 
 
 def exp(x: Any, /) -> Any:
@@ -147,7 +168,7 @@ def exp(x: Any, /) -> Any:
 
 
 def floor(x: Any, /) -> Any:
-    return tf.floor(x)
+    return x if x.dtype.is_integer else tf.floor(x)
 
 
 def isfinite(x: Any, /) -> Any:
@@ -167,11 +188,30 @@ def log1p(x: Any, /) -> Any:
 
 
 def matmul(x: Any, y: Any, /) -> Any:
-    return tf.matmul(x, y)
+    """Multiply in float64, and so do the gradients.
+
+    TensorFlow has no argument for the precision of a product. TF32 on GPUs, bfloat16 by oneDNN, and
+    rewriters of graphs to half precision take float32 for theirs, and where a graph will run is not
+    known when it is traced.
+    """
+    if x.dtype != tf.float32 or y.dtype != tf.float32:
+        return _matmul(x, y)
+    return tf.cast(_matmul(tf.cast(x, tf.float64), tf.cast(y, tf.float64)), tf.float32)
+
+
+def _matmul(x: Any, y: Any) -> Any:
+    if x.shape.rank > 1 and y.shape.rank > 1:
+        return tf.matmul(x, y)
+    product = tf.matmul(
+        x[None, :] if x.shape.rank == 1 else x, y[:, None] if y.shape.rank == 1 else y
+    )
+    axes = [k for k, z in ((-2, x), (-1, y)) if z.shape.rank == 1]
+    return tf.squeeze(product, axes)
 
 
 def max(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
-    return tf.reduce_max(x, axis=axis, keepdims=keepdims)
+    with unwatched():
+        return tf.reduce_max(x, axis=axis, keepdims=keepdims)
 
 
 def maximum(x: Any, y: Any, /) -> Any:
@@ -183,7 +223,8 @@ def mean(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any
 
 
 def min(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
-    return tf.reduce_min(x, axis=axis, keepdims=keepdims)
+    with unwatched():
+        return tf.reduce_min(x, axis=axis, keepdims=keepdims)
 
 
 def minimum(x: Any, y: Any, /) -> Any:
@@ -194,19 +235,12 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
     return tuple(tf.unstack(tf.where(x), num=x.shape.rank, axis=1))
 
 
-def ones_like(x: Any, /, *, dtype: Any = None) -> Any:
+def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
     return tf.ones_like(x, dtype=dtype)
 
 
 def permute_dims(x: Any, /, axes: Any) -> Any:
     return tf.transpose(x, axes)
-
-
-def _extents(shape: Any) -> Any:
-    """Return a shape of ints and scalar tensors as TensorFlow takes it."""
-    if builtins.all(isinstance(extent, int) for extent in shape):
-        return shape
-    return tf.stack([tf.cast(extent, tf.int64) for extent in shape])
 
 
 def reshape(x: Any, /, shape: Any) -> Any:
@@ -225,8 +259,8 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Any:
     return tf.stack(arrays, axis=axis)
 
 
-def sum(x: Any, /, *, axis: Any = None, keepdims: builtins.bool = False) -> Any:
-    return tf.reduce_sum(tf.cast(x, _count_dtype(x)), axis=axis, keepdims=keepdims)
+def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: builtins.bool = False) -> Any:
+    return tf.reduce_sum(tf.cast(x, _count_dtype(x, dtype)), axis=axis, keepdims=keepdims)
 
 
 def take(x: Any, indices: Any, /, *, axis: int = 0) -> Any:
@@ -255,10 +289,12 @@ def tanh(x: Any, /) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any, /) -> Any:
-    return tf.where(condition, *_align(x, y))
+    x, y = _align(x, y)
+    with unwatched():
+        return tf.where(condition, x, y)
 
 
-def zeros_like(x: Any, /, *, dtype: Any = None) -> Any:
+def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
     return tf.zeros_like(x, dtype=dtype)
 
 
@@ -277,3 +313,12 @@ def pow(x: Any, y: Any, /) -> Any:
 
 def square(x: Any, /) -> Any:
     return tf.square(x)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name in _standard.MISSING or not hasattr(_standard, name):
+        raise AttributeError(
+            f"{name!r} is not in the namespace that hungarian_core gives TensorFlow, which has "
+            "functions of the Array API standard; call TensorFlow's own"
+        )
+    return getattr(_standard, name)

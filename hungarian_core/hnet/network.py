@@ -185,19 +185,23 @@ def _gate(pairs: _Pairs, params: Params, backend: Backend, xp: Namespace) -> Arr
     """Return the odds, as logarithms `[..., n, m]`, that two objects may belong together."""
     valid = pairs.valid[..., None]
     x = _features(pairs, xp)
-    h = _product(x, params["input.weight"], backend, xp) + params["input.bias"]
+    bias, y, out = (
+        xp.reshape(params[name], (*(1 for _ in backend.shape(x)[1:]), -1))
+        for name in ("input.bias", "gate.bias", "gate.out")
+    )
+    h = _product(x, params["input.weight"], backend, xp) + bias
     h = xp.where(valid & (h > 0), h, 0)
     seen = [x, h]
     for axis in (-2, -3):
         count = xp.sum(xp.astype(valid, h.dtype), axis=axis, keepdims=True)
         seen.append(xp.sum(h, axis=axis, keepdims=True) / xp.where(count < 1, 1, count))
         seen.append(xp.max(h, axis=axis, keepdims=True))
-    y, at = params["gate.bias"], 0
+    at = 0
     for part in seen:
         size = part.shape[-1]
         y = y + _product(part, params["gate.weight"][at : at + size, :], backend, xp)
         at += size
-    return xp.sum(xp.where(y > 0, y, 0) * params["gate.out"], axis=-1) + params["gate.offset"]
+    return xp.sum(xp.where(y > 0, y, 0) * out, axis=-1) + params["gate.offset"]
 
 
 def _features(pairs: _Pairs, xp: Namespace) -> Array:

@@ -44,8 +44,8 @@ def softmax(
         known: The statistics of the logits.
         wanted: The labels, of every query.
         label_weights: `[N, Q]`, the weights of the labels.
-        classes: `[C]` index, 0 to C - 1.
-        weights: `[C]`, the weights of the classes.
+        classes: `[1, 1, C]` index, 0 to C - 1.
+        weights: `[1, 1, C]`, the weights of the classes.
         smoothing: e, from 0 to 1.
         xp: The namespace.
     """
@@ -55,7 +55,7 @@ def softmax(
     slope = xp.where(classes == label, p - 1, p)
     if not smoothing:
         return nll, slope
-    share = smoothing / weights.shape[0]  # known where the extents of the logits are not
+    share = smoothing / weights.shape[-1]  # known where the extents of the logits are not
     spread = xp.sum(times(weights, norm - logits, xp), axis=-1)
     weight = (1 - smoothing) * label_weights
     even = xp.sum(weights) * p - weights
@@ -87,8 +87,8 @@ def sigmoid(
         kind: One of these names.
         known: The statistics of the logits.
         wanted: The labels and IoU, where there is a match.
-        classes: `[C]` index, 0 to C - 1.
-        weights: `[C]`, the weights of the classes, or None for 1.
+        classes: `[1, 1, C]` index, 0 to C - 1.
+        weights: `[1, 1, C]`, the weights of the classes, or None for 1.
         alpha: As above.
         gamma: As above.
         xp: The namespace.
@@ -158,8 +158,8 @@ def _of_label_itself(
 
 
 def of_label(weights: Array, label: Array, xp: Namespace) -> Array:
-    """Return the weights `[N, Q]` of labels, of `[C]`."""
-    return xp.take_along_axis(weights[None, None, :], label[..., None], axis=-1)[..., 0]
+    """Return the weights `[N, Q]` of labels, of `[1, 1, C]`."""
+    return xp.take_along_axis(weights, label[..., None], axis=-1)[..., 0]
 
 
 def attach(x: Array, value: Array, slope: Array, backend: Backend) -> Array:
@@ -171,4 +171,5 @@ def attach(x: Array, value: Array, slope: Array, backend: Backend) -> Array:
     def backward(residuals: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
         return g[..., None] * residuals[0], None, None
 
+    backward.linear = True  # type: ignore[attr-defined]  # in g: forward mode may rely on it
     return backend.custom_vjp(forward, backward)(x, value, slope)

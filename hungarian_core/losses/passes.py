@@ -264,12 +264,12 @@ def look_at(logits: Array, softmax: bool, xp: Namespace) -> tuple[Statistics, Ar
 
 
 def class_indices(recipe: Recipe, like: Array, backend: Backend, xp: Namespace) -> Array:
-    """Return the numbers `[C]` of the classes."""
-    return as_index(backend.asarray(list(range(recipe.logits)), like=like), xp)
+    """Return the numbers of the classes, `[1, 1, C]`: broadcasts are written out everywhere."""
+    return as_index(backend.asarray([[list(range(recipe.logits))]], like=like), xp)
 
 
 def class_weights(recipe: Recipe, like: Array, backend: Backend, xp: Namespace) -> Array | None:
-    """Return the weights `[C]` of the classes, or None if all are 1."""
+    """Return the weights of the classes, `[1, 1, C]`, or None if all are 1."""
     if recipe.class_weights is None:
         return None
     classes = class_indices(recipe, like, backend, xp)

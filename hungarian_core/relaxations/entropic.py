@@ -40,7 +40,8 @@ def sinkhorn(
         f = _best(kernel + g, rows, -1, backend)
     last = _best(kernel + f, cols, -2, backend)
     changes.append(backend.stop_gradient(last - g))
-    off = _off(xp.stack(changes, axis=0), cols, xp)
+    each = _Logarithms(*(x[None, ...] for x in cols))
+    off = _off(xp.stack(changes, axis=0), each, xp)
     taken, off = _arrival(off, tolerance, xp), off[-1, ...]
     if sides(task)[0]:  # the sums of columns may be those that have to be exact
         tall = (few == 0)[..., None, None]
@@ -86,7 +87,8 @@ def gumbel_sinkhorn(
     """
     xp = task.xp
     noise = noise_like(task.cost, samples, seed, "gumbel", task.backend)
-    noisy = task._replace(cost=task.cost - noise_scale * noise)
+    rows, cols = (x if x is None else x[None, ...] for x in (task.rows, task.cols))
+    noisy = task._replace(cost=task.cost[None, ...] - noise_scale * noise, rows=rows, cols=cols)
     found = sinkhorn(noisy, temperature=temperature, iterations=iterations, tolerance=tolerance)
     return Relaxation(
         xp.mean(found.matrix, axis=0),
@@ -153,7 +155,7 @@ class _Logarithms(NamedTuple):
 
 def _logarithms(level: Array, lines: Lines, axis: int, xp: Namespace) -> _Logarithms:
     mass = lines.mass[..., :, None] if axis == -1 else lines.mass[..., None, :]
-    some = xp.any(level > -_INF, axis=axis, keepdims=True) & (mass > 0)
+    some = xp.any(xp.isfinite(level), axis=axis, keepdims=True) & (mass > 0)
     return _Logarithms(xp.log(xp.where(some, mass, 1)), some)
 
 

@@ -50,7 +50,9 @@ def polytope(task: Task, temperature: float | Array) -> Polytope:
 
 
 def _aligned(temperature: float | Array) -> float | Array:
-    return temperature if isinstance(temperature, (int, float)) else temperature[..., None, None]
+    if isinstance(temperature, (int, float)) or temperature.ndim == 0:
+        return temperature
+    return temperature[..., None, None]
 
 
 def sides(task: Task) -> tuple[bool, bool]:

@@ -1,0 +1,59 @@
+"""What the functions of the namespace share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager.context import context
+
+# Tensors without one shape and a value for each entry, and what to do.
+DENSE = {
+    "SparseTensor": "tf.sparse.to_dense(x), with +inf, not 0, where a pair is forbidden",
+    "RaggedTensor": "x.to_tensor(), and which entries are valid as a mask",
+}
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Run operations unseen by callbacks, such as those of `tf.debugging.enable_check_numerics`.
+
+    An infinity that marks what cannot be chosen is none that a check should find. What is computed
+    from the user's numbers stays watched.
+    """
+    state: Any = context()
+    callbacks = tuple(state.op_callbacks)
+    for callback in callbacks:
+        state.remove_op_callback(callback)
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            state.add_op_callback(callback)
+
+
+def align(x: Any, y: Any) -> tuple[Any, Any]:
+    """Give a Python scalar the dtype of the other operand."""
+    if tf.is_tensor(x) and tf.is_tensor(y):
+        return x, y
+    with unwatched():
+        if not tf.is_tensor(x):
+            x = tf.convert_to_tensor(x, y.dtype if tf.is_tensor(y) else None)
+        return x, y if tf.is_tensor(y) else tf.convert_to_tensor(y, x.dtype)
+
+
+def count_dtype(x: Any, dtype: Any = None) -> Any:
+    """Return the dtype that sums and products of `x` have."""
+    if dtype is not None:
+        return dtype
+    return tf.int64 if x.dtype.is_integer and x.dtype.size < 8 else x.dtype
+
+
+def extents(shape: Any) -> Any:
+    """Return a shape of ints and scalar tensors as TensorFlow takes it."""
+    shape = (shape,) if isinstance(shape, int) else shape
+    if all(isinstance(extent, int) for extent in shape):
+        return shape
+    return tf.stack([tf.cast(extent, tf.int64) for extent in shape])

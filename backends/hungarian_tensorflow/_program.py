@@ -1,0 +1,87 @@
+"""Solving in a graph, which another process may run: by way of Python only where this one runs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+
+from hungarian_core import Backend, Problem, Solution, solve
+from hungarian_tensorflow._arrays import unwatched
+
+# The name of a variable that this process has, and one that loads a saved graph has not.
+_HERE = "hungarian_core_is_in_this_process"
+
+
+def by_core(problem: Problem, backend: Backend) -> Solution:
+    """Solve by the core's algorithm."""
+    with unwatched():
+        return solve(problem, solver="core", backend=backend, ask=False)
+
+
+def where_it_runs(problem: Problem, backend: Backend) -> Solution:
+    """Solve on the host in this process, and by the core in any other.
+
+    A graph is often traced before anybody saves it, so only running it can tell.
+    """
+    _mark()
+    arrays = [x for x in problem[:4] if x is not None]
+    given = tuple(x is not None for x in problem[1:4])
+    program = _core_program(
+        tuple((x.dtype, x.shape.rank) for x in arrays),
+        given,
+        problem.maximize,
+        problem.nan,
+        backend,
+    )
+
+    def on_host() -> list[tf.Tensor]:
+        return list(solve(problem, solver="auto", backend=backend, ask=False))
+
+    with unwatched():
+        found = tf.cond(_is_here(), on_host, lambda: list(program(*arrays)))
+    *batch, n, m = problem.cost.shape
+    shapes = ([*batch, n], [*batch, m], batch, [*batch, n], [*batch, m], batch)
+    for x, shape in zip(found, shapes, strict=True):
+        x.set_shape(shape)
+    return Solution(*found)
+
+
+@functools.cache
+def _core_program(
+    kinds: tuple[tuple[Any, int], ...],
+    given: tuple[bool, ...],
+    maximize: bool,
+    nan: str,
+    backend: Backend,
+) -> Any:
+    """Return the core's algorithm on arrays of any extents: traced once."""
+
+    def program(cost: tf.Tensor, *others: tf.Tensor) -> tuple[Any, ...]:
+        rest = iter(others)
+        rows, cols, price = (next(rest) if there else None for there in given)
+        return tuple(by_core(Problem(cost, rows, cols, price, maximize, nan), backend))
+
+    signature = [tf.TensorSpec([None] * rank, dtype) for dtype, rank in kinds]
+    with tf.init_scope():  # of no graph, and on no device, in particular
+        return tf.function(
+            program, input_signature=signature, autograph=False
+        ).get_concrete_function()
+
+
+def _handle() -> tf.Tensor:
+    with tf.device("CPU:0"):
+        return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name=_HERE, container="")
+
+
+@functools.cache
+def _mark() -> None:
+    """Make the variable."""
+    with tf.init_scope(), tf.device("CPU:0"):
+        tf.raw_ops.AssignVariableOp(resource=_handle(), value=tf.constant(True))
+
+
+def _is_here() -> tf.Tensor:
+    with tf.device("CPU:0"):
+        return tf.raw_ops.VarIsInitializedOp(resource=_handle())

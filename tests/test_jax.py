@@ -1,0 +1,124 @@
+"""What only JAX has: its precision of products, exported programs, and its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+import hungarian_core as hc
+
+jax: Any = pytest.importorskip("jax", reason="for JAX")
+hj: Any = pytest.importorskip("hungarian_jax", reason="for JAX")
+jnp = jax.numpy
+
+RNG = np.random.default_rng(0)
+COST = RNG.uniform(size=(2, 3, 5)).astype(np.float32)
+LOGITS = RNG.normal(size=(1, 4, 4)).astype(np.float32)
+BOXES = RNG.uniform(0.2, 0.6, (1, 4, 4)).astype(np.float32)
+TARGETS = (np.array([[1, 2]]), BOXES[:, :2] + np.float32(0.05), np.array([[True, True]]))
+
+
+@pytest.mark.parametrize("setting", ["bfloat16", "tensorfloat32"])
+@pytest.mark.parametrize("what", ["mask", "pit", "implicit"])
+def test_products_are_in_full_precision_whatever_the_setting(what: str, setting: str) -> None:
+    """In gradients too, by what the program says; no accelerator is needed to read it."""
+    x = jnp.asarray(COST)
+
+    def function(x: Any) -> Any:
+        if what == "mask":
+            return hc.masks.pairwise_dice(jnp.asarray(COST > 0.5), x, axes=1).sum()
+        if what == "pit":
+            return hj.pit_loss(x, jnp.asarray(COST)[:, ::-1], metric="snr")
+        return (hj.assignment_matrix(x, "sinkhorn_implicit") * x).sum()
+
+    with jax.default_matmul_precision(setting):
+        text = jax.jit(jax.value_and_grad(function)).lower(x).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products
+    assert all(line.count("HIGHEST") == 2 for line in products)
+
+
+def test_exported_programs_run_without_the_library_s_handler() -> None:
+    def step(logits: Any) -> Any:
+        loss = hj.DetrLoss(3)(logits, BOXES, TARGETS).total
+        return loss, hj.assign(logits, unmatched_cost=0.3).col4row
+
+    exported = jax.export.export(jax.jit(step))(LOGITS)
+    assert "custom_call @hungarian" not in exported.mlir_module()
+    value, col4row = jax.export.deserialize(exported.serialize()).call(LOGITS)
+    assert float(value) == pytest.approx(float(step(jnp.asarray(LOGITS))[0]), rel=1e-5)
+    np.testing.assert_array_equal(col4row, hc.assign(LOGITS, unmatched_cost=0.3).col4row)
+
+
+def test_exported_programs_of_many_sizes() -> None:
+    (size,) = jax.export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct((size, 3, 5), np.float32)
+    exported = jax.export.export(jax.jit(lambda x: hj.assign(x).col4row))(shape)
+    found = jax.export.deserialize(exported.serialize()).call(COST)
+    np.testing.assert_array_equal(found, hc.assign(COST).col4row)
+
+
+@pytest.mark.parametrize("solver", ["auto", "core"])
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (0, 3)])
+def test_linear_sum_assignment_in_a_program(shape: Any, maximize: bool, solver: Any) -> None:
+    cost = np.random.default_rng(1).uniform(size=shape).astype(np.float32)
+    found = jax.jit(lambda x: hj.linear_sum_assignment(x, maximize, solver=solver))(cost)
+    for a, b in zip(found, linear_sum_assignment(cost, maximize), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_a_solution_there_are_no_pairs() -> None:
+    for cost in (np.full((2, 3), np.inf), np.full((3, 2), np.inf)):
+        for indices in jax.jit(hj.linear_sum_assignment)(cost):
+            assert indices.tolist() == [-1, -1]
+
+
+def test_derivatives_that_cannot_be_had_are_errors() -> None:
+    def loss(x: Any) -> Any:
+        return hj.DetrLoss(3)(x, BOXES, TARGETS).total
+
+    x = jnp.asarray(LOGITS)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(loss, (x,), (x,))
+    for second in (jax.grad(lambda x: jax.grad(loss)(x).sum()), jax.hessian(loss)):
+        with pytest.raises(NotImplementedError, match="first derivative only"):
+            second(x)
+    # The slope may be differentiated by what it is multiplied with.
+    total = jax.grad(lambda w: jax.grad(lambda x: w * loss(x))(x).sum())(2.0)
+    assert float(total) == pytest.approx(float(jax.grad(loss)(x).sum()), abs=1e-6)
+
+
+def test_numbers_that_32_bits_do_not_hold() -> None:
+    with jax.enable_x64(False):
+        for x in (np.array([[2**40, 1]]), np.array([[-(2**35), 1]]), np.array([[1e39, 1.0]])):
+            with pytest.raises(ValueError, match=r"pass smaller numbers, or switch 64 bits on"):
+                hj.assign(x)
+        assert hj.assign(np.array([[2**31 - 1, 1], [1, 5]])).col4row.tolist() == [1, 0]
+        assert hj.assign(np.array([[np.inf, 1.0], [1.0, 2.0]])).col4row.tolist() == [1, 0]
+
+
+def test_sparse_arrays_are_refused_in_words() -> None:
+    sparse = pytest.importorskip("jax.experimental.sparse", reason="part of JAX")
+    with pytest.raises(ValueError, match=r"sparse BCOO came.*todense"):
+        hj.assign(sparse.BCOO.fromdense(jnp.eye(3)))
+
+
+def test_settings_for_debugging() -> None:
+    """`disable_jit` and `debug_nans`."""
+
+    def loss(x: Any) -> Any:
+        return hj.DetrLoss(3)(x, BOXES, TARGETS).total
+
+    x = jnp.asarray(LOGITS)
+    expected = float(loss(x))
+    with jax.disable_jit():
+        found = jax.jit(lambda c: hj.assign(c, row_mask=c[:, :, 0] > -1).col4row)(COST)
+        assert np.array_equal(found, hc.assign(COST).col4row)
+    with jax.debug_nans(True):
+        value, slope = jax.jit(jax.value_and_grad(loss))(x)
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+        assert np.isfinite(slope).all()
