@@ -322,6 +322,24 @@ def test_wrong_options(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_loss": "focal", "alpha": 1.5}, "alpha is 1.5; expected a number from 0 to 1"),
+        (
+            {"class_loss": "varifocal", "alpha": float("nan")},
+            "alpha is nan; expected a number, 0 or more",
+        ),
+        ({"class_loss": "ia_bce", "alpha": -1}, "alpha is -1; expected a number from 0 to 1"),
+        ({"class_loss": "focal", "gamma": -1.0}, "gamma is -1.0; expected a number, 0 or more"),
+    ],
+)
+def test_options_beyond_their_ends(options: Any, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (the whole message is compared)
+        hc.DetrLoss(3, **options)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
     ("shapes", "message"),
     [
         (
