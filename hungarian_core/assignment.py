@@ -162,7 +162,8 @@ def assign(
     status = found.status
     if status is not None and not backend.is_traced(status) and backend.on_host(status):
         _checks.solved(status, nan, backend, xp, price=price, rows=rows, maximize=maximize)
-    return Assignment(*found[:5])
+    col4row, row4col, total, u, v, _ = found  # a slice of a named tuple stops Dynamo 2.6
+    return Assignment(col4row, row4col, total, u, v)
 
 
 def linear_sum_assignment(
