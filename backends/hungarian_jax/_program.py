@@ -103,7 +103,7 @@ def _lowered(ctx: Any, *arrays: Any, platform: str | None = None, **options: Any
 
 
 # Where it is a context, by the version of JAX.
-_enable_x64: Any = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+_enable_x64: Any = (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64
 
 batching.primitive_batchers[solve_p] = _mapped
 mlir.register_lowering(solve_p, _lowered)
