@@ -122,3 +122,11 @@ def test_settings_for_debugging() -> None:
         value, slope = jax.jit(jax.value_and_grad(loss))(x)
         assert float(value) == pytest.approx(expected, rel=1e-5)
         assert np.isfinite(slope).all()
+
+
+def test_lists_of_targets_where_ranks_are_not_promoted() -> None:
+    """The conformance suite runs under this setting; lists are made before its programs."""
+    targets = [{"labels": jnp.arange(k), "boxes": jnp.full((k, 4), 0.5)} for k in (2, 1)]
+    with jax.numpy_rank_promotion("raise"):
+        mask = hj.pad_targets(targets).mask
+    assert mask.tolist() == [[True, True], [True, False]]

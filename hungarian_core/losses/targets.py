@@ -93,7 +93,7 @@ def _padded(
     ends = list(itertools.accumulate(counts))
     starts = [end - count for end, count in zip(ends, counts, strict=True)]
     begin, count, place = (
-        as_index(backend.asarray(x, like=first), xp) for x in (starts, counts, list(range(size)))
+        as_index(backend.asarray(x, like=first), xp) for x in (starts, counts, [list(range(size))])
     )
     mask = place < count[:, None]
     # Padding is one more object, all zeros, behind the others.
