@@ -1,14 +1,24 @@
-"""The Array API standard over PyTorch: that of array-api-compat, with one function changed.
+"""The Array API standard over PyTorch: that of array-api-compat, with some functions changed.
 
-Its `cumulative_sum` looks its namespace up in a cache, of which Dynamo (2.13) warns.
+Products of matrices do not depend on what PyTorch is set to, see `_products.py`. What gathers along
+an axis takes the place of `torch.take_along_dim`, which fixes the sizes of what it broadcasts in a
+compiled program. `cumulative_sum` of array-api-compat looks its namespace up in a cache, of which
+Dynamo (2.13) warns.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import array_api_compat.torch as compat
 import torch
 from array_api_compat.torch import *  # noqa: F403  (the names of the standard)
 from torch import Tensor
+
+from hungarian_torch._products import matmul, tensordot, vecdot
+
+linalg = SimpleNamespace(
+    **{**vars(compat.linalg), "matmul": matmul, "tensordot": tensordot, "vecdot": vecdot}
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -22,3 +32,15 @@ def cumulative_sum(
     if include_initial or (axis is None and x.ndim != 1):
         return compat.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
     return torch.cumsum(x, axis or 0, dtype=dtype)
+
+
+def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
+    """Return the entries of `x` at places along an axis; the other axes broadcast."""
+    axis = axis % x.dim()
+    shape = torch.broadcast_shapes(
+        (*x.shape[:axis], 1, *x.shape[axis + 1 :]),
+        (*indices.shape[:axis], 1, *indices.shape[axis + 1 :]),
+    )
+    front, behind = shape[:axis], shape[axis + 1 :]
+    x = x.expand(*front, x.shape[axis], *behind)
+    return torch.gather(x, axis, indices.expand(*front, indices.shape[axis], *behind))
