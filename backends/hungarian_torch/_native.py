@@ -17,11 +17,12 @@ def solve_in_place(problem: Problem, solver: str) -> Solution | None:
     """
     at = getattr(host_solver(solver), "at", None)
     cost, rows, cols, price, maximize, nan = problem
-    # A subclass, and a tensor whose sign is applied lazily, are not what lies at the address.
-    if at is None or type(cost) is not Tensor or cost.dim() > 3 or cost.is_neg():
+    if at is None or cost.dim() > 3:
         return None
-    if price is not None and price.is_neg():
-        return None
+    given = [x for x in (cost, rows, cols, price) if x is not None]
+    if not all(x.is_cpu and type(x) is Tensor for x in given):
+        return None  # what lies at the address of a subclass is not known
+    cost, price = _aligned(cost), None if price is None else _aligned(price)
     rows = None if rows is None else rows.contiguous()
     cols = None if cols is None else cols.contiguous()
     found = at(
@@ -36,3 +37,10 @@ def solve_in_place(problem: Problem, solver: str) -> Solution | None:
         _tensor(col4row), _tensor(row4col), _tensor(total), _tensor(u), _tensor(v),
         None if status is None else _tensor(status),
     )  # fmt: skip
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """Return a tensor whose entries lie as they are, at multiples of their size."""
+    if x.is_neg():
+        x = x.resolve_neg()
+    return x.clone() if x.data_ptr() % x.element_size() else x

@@ -4,6 +4,7 @@
 The operators have no gradient: a matching is a constant.
 """
 
+import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,26 @@ from hungarian_core import Problem, get_backend, solve
 
 _Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
+# What an exported program may ask to have run: the library's own loops, and nothing else. What is
+# run by a program's name, found by import, would be whatever the program's author likes.
+_RUNS = (
+    "hungarian_core.relaxations.entropic:_solved",
+    "hungarian_core.relaxations.euclidean:_solved",
+    "hungarian_core.relaxations.implicit:_fit_closely",
+)
+# What this process has put into programs itself, by name: a user's own functions.
+_given: dict[str, Callable[..., Any]] = {}
 
-@torch.library.custom_op("hungarian_core::solve", mutates_args=())
+
+def _operator(name: str, **options: Any) -> Callable[..., Any]:
+    """Return a decorator that makes an operator, which may copy to the host and wait."""
+    unsafe = getattr(torch.Tag, "cudagraph_unsafe", None)  # since PyTorch 2.8
+    if unsafe is not None and "tags" in inspect.signature(torch.library.custom_op).parameters:
+        options["tags"] = (unsafe,)
+    return torch.library.custom_op(f"hungarian_core::{name}", mutates_args=(), **options)
+
+
+@_operator("solve")
 def solve_opaquely(
     cost: Tensor,
     row_mask: Tensor | None,
@@ -66,16 +85,38 @@ def run_opaquely(
 ) -> tuple[Tensor, ...]:
     """Run a function of a module as `Backend.run` does."""
     name = f"{function.__module__}:{function.__name__}"
-    return tuple(_run(name, list(arrays), list(like), [float(x) for x in options]))
+    _note(name, function)
+    # No gradient goes through, not even one that an upstream gradient asks for.
+    arrays = [x.detach() for x in arrays]
+    return tuple(_run(name, arrays, list(like), [float(x) for x in options]))
+
+
+@torch.compiler.assume_constant_result
+def _note(name: str, function: Callable[..., Any]) -> None:
+    _given[name] = function
+
+
+def _known(name: str) -> Callable[..., Any]:
+    """Return a function that programs may run."""
+    if name in _given:
+        return _given[name]
+    if name not in _RUNS:
+        raise ValueError(
+            f"a program asks hungarian_core::run for {name!r}; expected one of {', '.join(_RUNS)}. "
+            "It was written by another version of hungarian-core, or is not to be trusted; a "
+            "function of your own is known once your code has called it in this process"
+        )
+    function: Callable[..., Any] = pkgutil.resolve_name(name)
+    return function
 
 
 # PyTorch 2.6 cannot infer it from `list[...]`.
 _RUN = "(str name, Tensor[] arrays, int[] like, float[] options) -> Tensor[]"
 
 
-@torch.library.custom_op("hungarian_core::run", mutates_args=(), schema=_RUN)
+@_operator("run", schema=_RUN)
 def _run(name: str, arrays: list[Tensor], like: list[int], options: list[float]) -> list[Tensor]:
-    function = pkgutil.resolve_name(name)
+    function = _known(name)
     return list(function(get_backend("torch"), *arrays, *options))
 
 

@@ -101,10 +101,11 @@ class Passes(Protocol):
         """
 
 
-def passes(recipe: Recipe, scenes: Scenes, backend: Backend) -> Passes:
+def passes(recipe: Recipe, scenes: Scenes, extra_cost: Array | None, backend: Backend) -> Passes:
     """Return who makes the passes: the native library, where it can, or the framework."""
     if recipe.solver in ("auto", "native") and recipe.plain:
-        arrays = [x for x in (scenes.logits, scenes.boxes, scenes.labels) if x is not None]
+        # A transform may map any of what decides about the matching.
+        arrays = [x for x in (*scenes[:6], extra_cost) if x is not None]
         if all(backend.on_host(x) and not backend.is_traced(x) for x in arrays):
             host = host_solver(recipe.solver)
             if hasattr(host, "pairs"):
@@ -132,10 +133,10 @@ class Tiled:
     def look(self, extra_cost: Array | None) -> Looked:
         """Look at every tile."""
         _, objects = self.backend.shape(self.scenes.labels)
-        width = max(objects, self.recipe.logits) if isinstance(objects, int) else objects
+        widths = (objects, self.recipe.logits)
         self.rows = [
             [self._look(tile, extra_cost) for tile in row]
-            for row in tiles(self.scenes, width, self.recipe.tile_bytes, self.backend)
+            for row in tiles(self.scenes, widths, self.recipe.tile_bytes, self.backend)
         ]
         cost, found, top = by_tiles(
             lambda seen: (seen.cost, seen.found, seen.known.top), self.rows, (2, 1, 1), self.xp

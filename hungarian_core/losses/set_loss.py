@@ -34,7 +34,7 @@ def evaluate(
 ) -> Evaluated:
     """Match all scenes in one solve and grade what came of it."""
     xp = backend.namespace(scenes.logits)
-    two = passes(recipe, scenes, backend)
+    two = passes(recipe, scenes, extra_cost, backend)
     cost, found, top, nothing = two.look(extra_cost)
     assignment = assign(
         cost, row_mask=scenes.mask, col_mask=scenes.there, nan=recipe.nan, solver=recipe.solver,
