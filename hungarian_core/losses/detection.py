@@ -133,7 +133,7 @@ class DetrLoss:
             the worst cost: a step that fails has the loss NaN, and training goes on.
         solver: As for `assign`.
         tile_bytes: The size in bytes of the largest temporary array of pairs. By default 1 MiB,
-            which a processor keeps in its cache, and 64 MiB in compiled programs.
+            which a processor keeps in its cache, and any size in programs, whose compilers fuse.
         check_targets: Whether true boxes that cannot be boxes in cxcywh, relative to the image,
             are an error where values can be read: NaN, negative sides, and numbers so large that
             they must be pixels, centres outside of -2 to 3 or sides beyond 5. Boxes that

@@ -260,6 +260,9 @@ def _side_by_side(
     if not isinstance(m, int) or m == 0:
         return part(0, None)
     known = all(isinstance(extent, int) for extent in (size, n, length))
+    # A comparison, and no quotient of sizes, which would fix them in a program of PyTorch.
+    if known and size * n * length * m <= _ELEMENTS:
+        return part(0, None)
     step = max(1, _ELEMENTS // max(1, size * n * length)) if known else 1
     parts = [part(start, min(start + step, m)) for start in range(0, m, step)]
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=2)

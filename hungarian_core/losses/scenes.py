@@ -17,9 +17,9 @@ from hungarian_core._solve import solving_dtype
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.targets import Targets, blank
 
-# A temporary of this size stays in a processor's cache. In a program whose compiler fuses, each
-# tile is more code, and what is large is not written out.
-EAGER_BYTES, TRACED_BYTES = 2**20, 2**26
+# A temporary of this size stays in a processor's cache. In a program nothing is cut unless it is
+# asked for: compilers fuse, each tile is more code, and a program may serve other sizes than these.
+EAGER_BYTES = 2**20
 
 
 class Scenes(NamedTuple):
@@ -155,18 +155,20 @@ def _labels(
 Tile = tuple[slice, slice]
 
 
-def tiles(found: Scenes, width: int, limit: int | None, backend: Backend) -> list[list[Tile]]:
+def tiles(
+    found: Scenes, widths: tuple[Any, ...], limit: int | None, backend: Backend
+) -> list[list[Tile]]:
     """Return pieces of `[N, Q]`, such that no array `[n, q, width]` is larger than the limit.
 
     Rows of tiles follow each other along N, the tiles of a row along Q.
     """
     size, queries, _ = backend.shape(found.logits)
-    if not (isinstance(size, int) and isinstance(queries, int) and isinstance(width, int)):
+    known = all(isinstance(extent, int) for extent in (size, queries, *widths))
+    if not known or (limit is None and backend.is_traced(found.logits)):
         return [[(slice(None), slice(None))]]
-    if limit is None:
-        limit = TRACED_BYTES if backend.is_traced(found.logits) else EAGER_BYTES
+    limit = EAGER_BYTES if limit is None else limit
     xp = backend.namespace(found.logits)
-    line = max(width, 1) * xp.finfo(found.logits.dtype).bits // 8
+    line = max(*widths, 1) * xp.finfo(found.logits.dtype).bits // 8
     of_queries = list(_pieces(queries, max(limit // line, 1)))
     of_scenes = _pieces(size, max(limit // (line * max(queries, 1)), 1))
     return [[(n, q) for q in of_queries] for n in of_scenes]

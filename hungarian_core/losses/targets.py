@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -90,14 +89,19 @@ def _padded(
 
     first = given[label][0]
     xp = backend.namespace(first)
-    ends = list(itertools.accumulate(counts))
-    starts = [end - count for end, count in zip(ends, counts, strict=True)]
-    begin, count, place = (
-        as_index(backend.asarray(x, like=first), xp) for x in (starts, counts, [list(range(size))])
-    )
+    if backend.is_traced(first):  # a program may serve other numbers of objects
+        ones = [xp.ones_like(as_index(x, xp)) for x in given[label]]
+        count = xp.stack([xp.sum(x) for x in ones])
+        line = xp.broadcast_to(xp.ones_like(as_index(blank(first, 0, xp), xp)), (size,))
+    else:
+        count = as_index(backend.asarray(counts, like=first), xp)
+        line = as_index(backend.asarray([1] * size, like=first), xp)
+    place = xp.cumulative_sum(line)[None, :] - 1
+    end = xp.cumulative_sum(count)
     mask = place < count[:, None]
     # Padding is one more object, all zeros, behind the others.
-    at = xp.reshape(xp.where(mask, begin[:, None] + place, ends[-1]), (-1,))
+    at = xp.where(mask, (end - count)[:, None] + place, xp.sum(count))
+    at = as_index(xp.reshape(at, (-1,)), xp)
 
     def padded(parts: list[Array]) -> Array:
         every = xp.concat([*parts, blank(parts[0], 0, xp)], axis=0)
