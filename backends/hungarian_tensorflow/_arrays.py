@@ -10,10 +10,17 @@ import tensorflow as tf
 from tensorflow.python.eager.context import context
 
 # Tensors without one shape and a value for each entry, and what to do.
-DENSE = {
+_DENSE = {
     "SparseTensor": "tf.sparse.to_dense(x), with +inf, not 0, where a pair is forbidden",
     "RaggedTensor": "x.to_tensor(), and which entries are valid as a mask",
 }
+
+
+def dense(x: Any) -> Any:
+    """Return `x`, a tensor of an ordinary kind."""
+    if instead := _DENSE.get(type(x).__name__):
+        raise ValueError(f"a {type(x).__name__} came; expected a dense one: pass {instead}")
+    return x
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from hungarian_core import Backend, Problem, Solution, host_array, host_solver
 from hungarian_tensorflow import _arrays, _gradient, _namespace, _program
-from hungarian_tensorflow._arrays import unwatched
 
 
 class TensorFlowBackend(Backend):
@@ -32,9 +31,7 @@ class TensorFlowBackend(Backend):
 
     def asarray(self, x: Any, like: tf.Tensor | None = None) -> tf.Tensor:
         if tf.is_tensor(x) or isinstance(x, tf.Variable):
-            if dense := _arrays.DENSE.get(type(x).__name__):
-                raise ValueError(f"a {type(x).__name__} came; expected a dense one: pass {dense}")
-            return tf.convert_to_tensor(x)
+            return tf.convert_to_tensor(_arrays.dense(x))
         if isinstance(x, (list, tuple)) and any(map(tf.is_tensor, tf.nest.flatten(x))):
             return tf.convert_to_tensor(x)
         return tf.convert_to_tensor(host_array(x, like, self, np.float32))
@@ -48,7 +45,7 @@ class TensorFlowBackend(Backend):
         return not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
     def stop_gradient(self, x: tf.Tensor) -> tf.Tensor:
-        with unwatched():  # what is infinite has been seen already, or is meant
+        with _arrays.unwatched():  # what is infinite has been seen already, or is meant
             return tf.stop_gradient(x)
 
     def custom_vjp(
