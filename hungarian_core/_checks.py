@@ -8,10 +8,13 @@ from typing import Any
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._minimise import INVALID, unsound
 from hungarian_core._options import array as array
+from hungarian_core._options import is_number as is_number
+from hungarian_core._options import is_whole as is_whole
 from hungarian_core._options import meant, number, sequence, takes, whole
 from hungarian_core._options import one_of as one_of
 from hungarian_core._options import options as options
 from hungarian_core._options import plain as plain
+from hungarian_core._options import python_numbers as python_numbers
 from hungarian_core._options import solver as solver
 
 NAN_POLICIES = ("raise", "worst", "forbid")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
 from hungarian_core._minimise import among_valid
+from hungarian_core._tracing import level_of_caller
 
 _INF = float("inf")
 
@@ -93,13 +93,14 @@ def warn_if_rounded(
     kind, digits = ("float32", 24) if x.dtype == xp.float32 else ("float64", 53)
     # The next integer is rounded to 2**digits itself.
     large = xp.abs(x) >= 2.0**digits
-    if bool(xp.any(large if valid is None else large & valid)):
+    large = large if valid is None else large & valid
+    if _readable(large, backend) and bool(xp.any(large)):
         warnings.warn(
             f"{name} holds integers of 2**{digits} or more, which are solved as {kind} and rounded "
             "to it: the matching and its cost may be off by the rounding; subtract what all have "
             "in common, or divide",
             UserWarning,
-            stacklevel=_level(),
+            stacklevel=level_of_caller(),
         )
 
 
@@ -112,11 +113,3 @@ def valid_pairs(rows: Array | None, cols: Array | None, cost: Array, xp: Namespa
 
 def _readable(x: Array, backend: Backend) -> bool:
     return not backend.is_traced(x) and backend.on_host(x)
-
-
-def _level() -> int:
-    """Return the `stacklevel` of a warning that is to name the line that called the library."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("hungarian_"):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -11,6 +11,8 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from hungarian_core._conversion import no_array
 from hungarian_core._tracing import untraced
 
@@ -148,8 +150,9 @@ def number(name: str, value: Any, expected: str = "a number") -> float:
         found = float(value)
     else:
         found = math.nan
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if real or (getattr(value, "shape", None) == () and "bool" not in _dtype(value)):
+        if is_number(value) or (
+            getattr(value, "shape", None) == () and "bool" not in _dtype(value)
+        ):
             with contextlib.suppress(TypeError, ValueError):
                 found = float(value)
     if math.isnan(found):
@@ -174,3 +177,20 @@ def plain(x: Any) -> Any:
     NumPy's scalars have a dtype: times one of float64, float32 arrays would become float64.
     """
     return float(x) if isinstance(x, numbers.Real) else x
+
+
+def python_numbers(x: Any) -> Any:
+    """Return the numbers of NumPy as Python's, in lists and arrays too."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return x.tolist()
+    return [python_numbers(y) for y in x] if isinstance(x, (list, tuple)) else x
+
+
+def is_number(x: Any, kind: type = numbers.Real) -> bool:
+    """Say whether something is a number of Python or NumPy, of a kind; booleans are none."""
+    return isinstance(x, kind) and not isinstance(x, bool)
+
+
+def is_whole(x: Any) -> bool:
+    """Say whether something is a whole number of Python or NumPy."""
+    return is_number(x, numbers.Integral)

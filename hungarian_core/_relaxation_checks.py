@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers as kinds
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +23,11 @@ def of_method(method: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     if "noise" in options:
         _checks.one_of("noise", options["noise"], NOISES)
     if "iterations" in options:
-        options["iterations"] = count("iterations", options["iterations"], 1)
+        options |= {"iterations": count("iterations", options["iterations"], 1)}
     if "samples" in options:
         # The gradient of `perturbed` compares each sample with the others.
         least = 2 if method == "perturbed" else 1
-        options["samples"] = count("samples", options["samples"], least)
+        options |= {"samples": count("samples", options["samples"], least)}
     return options
 
 
@@ -56,7 +55,7 @@ def _number(
     name: str, value: Any, zero: bool, like: Array, backend: Backend, xp: Namespace
 ) -> float | Array:
     wanted = f"a finite number {'of at least' if zero else 'above'} 0"
-    if isinstance(value, (int, float, kinds.Real)) and not isinstance(value, bool):
+    if _checks.is_number(value):
         value = float(value)
         _finite(name, value, zero, wanted, like, xp)
         return value
@@ -85,7 +84,7 @@ def _finite(name: str, number: float, zero: bool, wanted: str, like: Array, xp: 
 
 
 def _seed(value: Any, like: Array, backend: Backend, xp: Namespace) -> int | Array:
-    if isinstance(value, (int, kinds.Integral)) and not isinstance(value, bool):
+    if _checks.is_whole(value):
         value = int(value)
         if not 0 <= value < 2**64:
             raise ValueError(f"seed is {value}; expected an integer from 0 to 2**64 - 1")

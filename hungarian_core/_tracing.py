@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,3 +26,11 @@ def untraced(function: F) -> F:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
     return unconverted(function)
+
+
+def level_of_caller() -> int:
+    """Return the `stacklevel` of a warning that is to name the line that called the library."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("hungarian_"):
+        level, frame = level + 1, frame.f_back
+    return level

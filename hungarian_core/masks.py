@@ -332,7 +332,8 @@ def _product(a: Array, b: Array, xp: Namespace) -> Array:
 def _parted(x: Array, backend: Backend, xp: Namespace) -> tuple[Array, tuple[Array, Array] | None]:
     """Return logits with 0 for infinite ones, and where -inf and +inf were; None for nowhere."""
     infinite = xp.abs(x) == math.inf
-    if not backend.is_traced(x) and backend.on_host(x) and not bool(xp.any(infinite)):
+    # Of a constant, too, an operation in a program has no value: what is asked is what is read.
+    if not backend.is_traced(infinite) and backend.on_host(infinite) and not xp.any(infinite):
         return x, None
     sides = (xp.astype(infinite & side, x.dtype) for side in (x < 0, x > 0))
     return xp.where(infinite, xp.zeros_like(x), x), tuple(sides)

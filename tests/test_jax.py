@@ -97,7 +97,8 @@ def test_numbers_that_32_bits_do_not_hold() -> None:
         for x in (np.array([[2**40, 1]]), np.array([[-(2**35), 1]]), np.array([[1e39, 1.0]])):
             with pytest.raises(ValueError, match=r"pass smaller numbers, or switch 64 bits on"):
                 hj.assign(x)
-        assert hj.assign(np.array([[2**31 - 1, 1], [1, 5]])).col4row.tolist() == [1, 0]
+        with pytest.warns(UserWarning, match=r"2\*\*24 or more, which are solved as float32"):
+            assert hj.assign(np.array([[2**31 - 1, 1], [1, 5]])).col4row.tolist() == [1, 0]
         assert hj.assign(np.array([[np.inf, 1.0], [1.0, 2.0]])).col4row.tolist() == [1, 0]
 
 
@@ -130,3 +131,28 @@ def test_lists_of_targets_where_ranks_are_not_promoted() -> None:
     with jax.numpy_rank_promotion("raise"):
         mask = hj.pad_targets(targets).mask
     assert mask.tolist() == [[True, True], [True, False]]
+
+
+CONSTANTS = {
+    "assign": lambda: hj.assign(jnp.asarray(COST), row_mask=jnp.asarray(COST[..., 0] > 0.3)).cost,
+    "integers": lambda: hj.assign(jnp.asarray(COST * 9, int), unmatched_cost=3).cost,
+    "loss": lambda: hj.loss(jnp.asarray(COST), jnp.asarray(COST)[:, ::-1]),
+    "pit": lambda: hj.pit_loss(jnp.asarray(COST), jnp.asarray(COST)[:, ::-1]),
+    "masks": lambda: hc.masks.pairwise_bce(jnp.asarray(COST > 0.5), jnp.asarray(COST), axes=1),
+    "labels": lambda: hc.costs.focal(jnp.asarray([[1, 2]]), jnp.asarray(LOGITS)),
+    "detr": lambda: hj.DetrLoss(3)(jnp.asarray(LOGITS), jnp.asarray(BOXES), TARGETS).total,
+    "matrix": lambda: hj.assignment_matrix(jnp.asarray(COST), "sinkhorn"),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_in_a_program(name: str) -> None:
+    """What is known when a program is traced has values, and what is computed from it has none."""
+    np.testing.assert_allclose(jax.jit(CONSTANTS[name])(), CONSTANTS[name](), rtol=1e-5, atol=1e-6)
+
+
+def test_true_boxes_in_a_program_are_looked_at_where_they_are_constants() -> None:
+    pixels = tuple(map(jnp.asarray, (TARGETS[0], TARGETS[1] * 640, TARGETS[2])))
+    step = jax.jit(lambda logits: hj.DetrLoss(3)(logits, BOXES, pixels).total)
+    with pytest.raises(ValueError, match=r"hungarian_core\.boxes\.convert"):
+        step(LOGITS)

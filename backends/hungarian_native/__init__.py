@@ -7,9 +7,11 @@ for users is how many threads it may use: `set_num_threads`, `get_num_threads`, 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
+import operator
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -100,7 +102,7 @@ def solve(
         price_at = price.ctypes.data
         price_strides = [step // dtype.itemsize for step in price.strides]
     if num_threads:
-        _check_threads(num_threads)
+        num_threads = _threads(num_threads)
     return Solution._make(
         solve_at(
             address, shape, strides, dtype, row_mask_at, col_mask_at,
@@ -240,8 +242,7 @@ def set_num_threads(threads: int) -> None:
     Raises:
         ValueError: `threads` is no integer, or negative.
     """
-    _check_threads(threads)
-    _library.hungarian_set_num_threads(threads)
+    _library.hungarian_set_num_threads(_threads(threads))
 
 
 def get_num_threads() -> int:
@@ -249,10 +250,16 @@ def get_num_threads() -> int:
     return int(_library.hungarian_get_num_threads())
 
 
-def _check_threads(threads: int) -> None:
+def _threads(threads: Any) -> int:
+    """Return a number of threads, of Python or of NumPy."""
+    number = -1
+    if not isinstance(threads, bool):
+        with contextlib.suppress(TypeError):
+            number = operator.index(threads)
     # In C a number beyond 31 bits would be no more threads than one within.
-    if type(threads) is not int or not 0 <= threads < 2**31:
+    if not 0 <= number < 2**31:
         raise ValueError(f"the number of threads is {threads!r}; expected an integer of at least 0")
+    return number
 
 
 def describe() -> str:

@@ -7,8 +7,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._checks import one_of, same
+from hungarian_core._checks import one_of, same, whole
+from hungarian_core._tracing import level_of_caller
 
 CLASS_LOSSES = ("softmax", "focal", "varifocal", "ia_bce")
 
@@ -23,11 +26,14 @@ def detection_options(
     groups: Any,
     alpha: float = 0.0,
     gamma: float = 0.0,
-) -> None:
-    """Check the options of a detection loss against each other."""
-    for name, given in (("num_classes", num_classes), ("repeat", repeat), ("groups", groups)):
-        if not isinstance(given, int) or given < 1:
-            raise ValueError(f"{name} is {given!r}; expected a positive integer")
+) -> tuple[int, int, int]:
+    """Check the options of a detection loss against each other.
+
+    Returns:
+        The numbers of classes, of repeats and of groups, as Python has them.
+    """
+    counts = ("num_classes", num_classes), ("repeat", repeat), ("groups", groups)
+    num_classes, repeat, groups = (whole(*given, 1, "a positive integer") for given in counts)
     softmax = class_loss == "softmax"
     allowed = ("softmax", "nll") if softmax else ("focal", "focal_parity", "nll")
     one_of("class_cost_form", class_cost_form, allowed, f"with class_loss={class_loss!r}")
@@ -49,6 +55,7 @@ def detection_options(
                 raise ValueError(f"{option} is {value!r}; expected a number{interval}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1")
+    return num_classes, repeat, groups
 
 
 def detections(
@@ -139,24 +146,26 @@ _MANY = 12
 _warned: list[str] = []
 
 
-def true_boxes(boxes: Array, mask: Array, backend: Backend, xp: Namespace) -> None:
-    """Raise if a true box cannot be one in cxcywh, relative; for concrete arrays only."""
+def true_boxes(boxes: np.ndarray, mask: np.ndarray) -> tuple[()]:
+    """Raise if a true box `(B, M, 4)` cannot be one in cxcywh, relative; on the host.
+
+    In NumPy, whatever the framework: so it looks at constants inside of a program too, and takes
+    microseconds where a framework would launch a dozen operations.
+    """
     centres, sides = boxes[..., :2], boxes[..., 2:]
-    fits = (xp.abs(centres - _MIDDLES[0]) <= _REACH) & (xp.abs(sides - _MIDDLES[1]) <= _REACH)
-    bad = mask & ~xp.all(fits, axis=-1)
-    if bool(xp.any(bad)):
-        objects = backend.shape(bad)[1]
-        flat = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int8), axis=0))
-        image, k = divmod(flat, objects)
-        box = tuple(float(boxes[image, k, side]) for side in range(4))
+    fits = (abs(centres - _MIDDLES[0]) <= _REACH) & (abs(sides - _MIDDLES[1]) <= _REACH)
+    bad = mask & ~fits.all(axis=-1)
+    if bad.any():
+        image, k = np.argwhere(bad)[0]
         raise ValueError(
-            f"boxes of the targets holds ({', '.join(f'{x:.4g}' for x in box)}) (image {image}, "
-            f"object {k}); expected cxcywh relative to the image: centres from 0 to 1, or "
+            f"boxes of the targets holds ({', '.join(f'{x:.4g}' for x in boxes[image, k])}) (image "
+            f"{image}, object {k}); expected cxcywh relative to the image: centres from 0 to 1, or "
             "-2 to 3 at most, and sides from 0 to 1, or to 5 at most. "
             f"{_CONVERT}; check_targets=False takes boxes as they are"
         )
-    if not bool(xp.any(mask & ~xp.all(sides > centres, axis=-1))):
-        _corners(centres, sides, mask, xp)
+    if len(_warned) == 0 and mask.sum() >= _MANY:
+        _corners(centres[mask], sides[mask])
+    return ()
 
 
 _CONVERT = (
@@ -165,17 +174,15 @@ _CONVERT = (
 )
 
 
-def _corners(centres: Array, sides: Array, mask: Array, xp: Namespace) -> None:
+def _corners(centres: np.ndarray, sides: np.ndarray) -> None:
     """Warn once if boxes, all of whose sides are beyond their centres, reach out of the image."""
-    outside = mask[..., None] & (centres + sides * 0.5 > 1.05)
-    if int(xp.sum(xp.astype(mask, xp.int32))) < _MANY or not bool(xp.any(outside)) or _warned:
-        return
-    _warned.append("corners")
-    warnings.warn(
-        "the true boxes look like corners, xyxy: all of them have sides beyond their centres and "
-        f"some reach out of the image; expected cxcywh. {_CONVERT}",
-        stacklevel=5,
-    )
+    if (sides > centres).all() and (centres + sides * 0.5 > 1.05).any():
+        _warned.append("corners")
+        warnings.warn(
+            "the true boxes look like corners, xyxy: all of them have sides beyond their centres "
+            f"and some reach out of the image; expected cxcywh. {_CONVERT}",
+            stacklevel=level_of_caller(),
+        )
 
 
 def no_boxes(class_loss: str) -> None:

@@ -139,7 +139,9 @@ class AlignedDetrLoss:
         check_targets: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
-        checks.detection_options(num_classes, "softmax", "nll", class_weights, 0, repeat, groups)
+        num_classes, repeat, groups = checks.detection_options(
+            num_classes, "softmax", "nll", class_weights, 0, repeat, groups
+        )
         _checks.one_of("form", form, _checks.FORMS)
         _checks.one_of("reduction", reduction, ("mean", "sum", "none"))
         if normalize is not None:
@@ -156,9 +158,9 @@ class AlignedDetrLoss:
             class_loss="softmax",
             logits=num_classes + 1,
             class_cost_form="nll",
-            class_cost=class_weight,
-            bbox_cost=bbox_weight,
-            giou_cost=giou_weight,
+            class_cost=_checks.plain(class_weight),
+            bbox_cost=_checks.plain(bbox_weight),
+            giou_cost=_checks.plain(giou_weight),
             class_weights=(*weights, self.no_object_weight),
             aligned=True,
             label_smoothing=0.0,

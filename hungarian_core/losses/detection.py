@@ -183,7 +183,7 @@ class DetrLoss:
         _checks.one_of("class_loss", class_loss, checks.CLASS_LOSSES)
         softmax = class_loss == "softmax"
         class_cost_form = class_cost_form or ("softmax" if softmax else "focal")
-        checks.detection_options(
+        num_classes, repeat, groups = checks.detection_options(
             num_classes, class_loss, class_cost_form, class_weights, label_smoothing, repeat,
             groups, alpha, gamma,
         )  # fmt: skip
@@ -195,10 +195,13 @@ class DetrLoss:
         weights = None if class_weights is None else tuple(map(float, class_weights))
         if softmax:
             weights = (*(weights or (1.0,) * num_classes), float(no_object_weight))
+        class_cost, bbox_cost, giou_cost = map(_checks.plain, (class_cost, bbox_cost, giou_cost))
+        alpha, gamma, cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
+        label_smoothing = _checks.plain(label_smoothing)
         self.num_classes = num_classes
-        self.class_weight = class_weight
-        self.bbox_weight = bbox_weight
-        self.giou_weight = giou_weight
+        self.class_weight = _checks.plain(class_weight)
+        self.bbox_weight = _checks.plain(bbox_weight)
+        self.giou_weight = _checks.plain(giou_weight)
         self.class_denominator = class_denominator
         self.reduction = reduction
         self.masks = masks

@@ -9,6 +9,7 @@ from __future__ import annotations
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
+from hungarian_core._solve import solving_dtype
 from hungarian_core.assignment import Assignment
 from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.pairs import warn_if_swapped
@@ -58,8 +59,12 @@ def inputs(
     truth = given.boxes
     if truth is not None:
         _checks.real("boxes of the targets", truth, xp)
-        if recipe.check_targets and not backend.is_traced(truth) and backend.on_host(truth):
-            checks.true_boxes(truth, given.mask, backend, xp)
+        if recipe.check_targets:
+            # NumPy has no bfloat16.
+            truth = xp.astype(truth, solving_dtype(truth.dtype, xp), copy=False)
+            both = truth, given.mask
+            if all(not backend.is_traced(x) and backend.on_host(x) for x in both):
+                backend.host_call(checks.true_boxes, *both, like=())
     classes = recipe.logits - softmax
     found = scenes(logits, boxes, given, classes, repeat, groups, query_mask, backend)
     return backend, found, len(shape) == 4, given

@@ -12,8 +12,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import backend_of, get_backend
@@ -164,9 +162,11 @@ class HungarianLoss:
     ) -> None:
         if slices is not None and slice_sizes is not None:
             raise ValueError("slices and slice_sizes are two names of one argument; pass one")
-        sizes = _plain(slice_sizes if slices is None else slices)
-        slice_weights = _plain(slice_weights)
-        slice_index_to_compute_assignment = _plain(slice_index_to_compute_assignment)
+        sizes = _checks.python_numbers(slice_sizes if slices is None else slices)
+        slice_weights = _checks.python_numbers(slice_weights)
+        slice_index_to_compute_assignment = _checks.python_numbers(
+            slice_index_to_compute_assignment
+        )
         _checks.slices(sizes, slice_index_to_compute_assignment, slice_losses_fn, slice_weights)
         _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
         assert sizes is not None
@@ -288,10 +288,3 @@ def _takes_prediction_first(function: PairLoss) -> bool:
     except (TypeError, ValueError):  # builtins have no signature
         return False
     return len(names) == 2 and names[0] in _PREDICTION and names[1] in _TRUTH
-
-
-def _plain(x: Any) -> Any:
-    """Return the numbers of NumPy as Python's, in lists and arrays too."""
-    if isinstance(x, (np.ndarray, np.generic)):
-        return x.tolist()
-    return [_plain(y) for y in x] if isinstance(x, (list, tuple)) else x

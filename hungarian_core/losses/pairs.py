@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._solve import solving_dtype
+from hungarian_core._tracing import level_of_caller
 from hungarian_core.assignment import Assignment
 
 Reduction = Literal["mean", "sum", "none", "sample"]
@@ -92,7 +93,7 @@ def warn_if_swapped(truth: Array, prediction: Array, names: tuple[str, str]) -> 
             f"{names[0]} needs a gradient and {names[1]} does not: are the two arguments swapped? "
             f"What is learned is {names[1]}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=level_of_caller(),
         )
 
 
