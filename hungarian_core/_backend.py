@@ -20,6 +20,9 @@ Array = Any
 DType = Any
 Namespace = ModuleType | Any
 
+# What needs no conversion: a test that costs nothing beside a small problem.
+NATIVE = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))
+
 
 class Problem(NamedTuple):
     """A batch of assignment problems, checked for shapes and dtypes, with values as they came.
@@ -82,6 +85,8 @@ class Backend:
         An array that is already one of this framework is returned as it is; where `like` lies on
         another device, it is an error. `host_array` says what becomes of numbers and lists.
         """
+        if type(x) is np.ndarray and x.dtype in NATIVE:
+            return x
         from hungarian_core._conversion import host_array  # which imports this module
 
         return host_array(x, like, self)

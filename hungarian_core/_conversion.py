@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hungarian_core._backend import Array, Backend
+from hungarian_core._backend import NATIVE, Array, Backend
 
 
 def host_array(
@@ -37,6 +37,8 @@ def host_array(
         ValueError: A list is ragged, an array has masked entries or is sparse, or a number is too
             large for its partner.
     """
+    if type(x) is np.ndarray and x.dtype in NATIVE:
+        return x
     if (said := no_array(x)) is not None:
         raise TypeError(said)
     _dense(x)

@@ -112,10 +112,12 @@ def _is_there(x: Tensor) -> bool:
         bytes_there = x.untyped_storage().nbytes()
     except (NotImplementedError, RuntimeError):  # a subclass that keeps its values otherwise
         return type(x) is not Tensor
-    last = x.storage_offset() + sum(
-        (extent - 1) * step for extent, step in zip(x.shape, x.stride(), strict=True)
-    )
-    return bytes_there >= (last + 1) * x.element_size()
+    if x.is_contiguous():
+        reach = x.numel()
+    else:
+        steps = zip(x.shape, x.stride(), strict=True)
+        reach = 1 + sum((extent - 1) * step for extent, step in steps)
+    return bytes_there >= (x.storage_offset() + reach) * x.element_size()
 
 
 def _dtype(x: Any, like: Tensor | None) -> torch.dtype | None:
