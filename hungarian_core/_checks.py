@@ -8,6 +8,7 @@ from typing import Any
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._minimise import INVALID, unsound
 from hungarian_core._options import array as array
+from hungarian_core._options import flag as flag
 from hungarian_core._options import is_number as is_number
 from hungarian_core._options import is_whole as is_whole
 from hungarian_core._options import meant, number, sequence, takes, whole
@@ -16,6 +17,7 @@ from hungarian_core._options import options as options
 from hungarian_core._options import plain as plain
 from hungarian_core._options import python_numbers as python_numbers
 from hungarian_core._options import solver as solver
+from hungarian_core._options import weight as weight
 
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
@@ -326,6 +328,11 @@ def slices(sizes: Any, chosen: Any, losses: Any, weights: Any) -> None:
             raise ValueError(
                 f"slice_losses_fn[{k}] is {function!r}; expected a function f(y_true, y_pred)"
             )
+        if getattr(function, "reduction", None) == "sum":
+            raise ValueError(
+                f"slice_losses_fn[{k}] adds up the losses of all pairs, of which one value is not "
+                "that of a pair; make it with reduction='none' (reduction=None in Keras)"
+            )
 
 
 def solved(
@@ -367,7 +374,7 @@ def solved(
             f"half precision, or {remedy}"
         )
     way_out = (
-        "or pass a finite unmatched_cost= so that rows may stay unmatched"
+        "look for an overflow, or let rows stay unmatched, as `assign` does at an unmatched_cost="
         if price is None
         else "or make unmatched_cost finite, so that rows may stay unmatched"
     )

@@ -39,7 +39,8 @@ def host_array(
     """
     if type(x) is np.ndarray and x.dtype in NATIVE:
         return x
-    if (said := no_array(x)) is not None:
+    said = no_array(x)
+    if said is not None:
         raise TypeError(said)
     _dense(x)
     adapts = isinstance(x, (bool, int, float, list, tuple)) and not isinstance(x, np.generic)
@@ -153,7 +154,8 @@ def _rounded(array: np.ndarray, kind: Any) -> np.ndarray:
         return array
     with np.errstate(over="ignore"):
         rounded = array.astype(kind)
-    if (too_large := np.isinf(rounded) & ~np.isinf(array)).any():
+    too_large = np.isinf(rounded) & ~np.isinf(array)
+    if too_large.any():
         raise ValueError(
             f"{array[too_large].flat[0]} does not fit into {np.dtype(kind)}, in which the arrays "
             "beside it are computed; pass a smaller number, inf, or arrays in float64"

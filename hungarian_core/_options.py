@@ -120,8 +120,10 @@ def array(name: str, x: Any) -> None:
     Raises:
         TypeError: It is None, a dictionary, a module, ...
     """
-    if not hasattr(x, "__array__") and (said := no_array(x)) is not None:
-        raise TypeError(f"{name}: {said}")
+    if not isinstance(x, (bool, int, float)) and not hasattr(x, "__array__"):
+        said = no_array(x)  # no walrus here: AutoGraph warns of what it cannot rewrite
+        if said is not None:
+            raise TypeError(f"{name}: {said}")
 
 
 def whole(name: str, value: Any, least: int, expected: str) -> int:
@@ -158,6 +160,28 @@ def number(name: str, value: Any, expected: str = "a number") -> float:
     if math.isnan(found):
         raise ValueError(f"{name} is {value!r}; expected {expected}")
     return found
+
+
+def weight(name: str, value: Any) -> Any:
+    """Return a weight: a number as Python's, which spreads no dtype; an array () as it is.
+
+    Raises:
+        ValueError: It is neither, or NaN.
+    """
+    if getattr(value, "shape", None) == () and not isinstance(value, np.generic):
+        return value  # learnt maybe
+    return number(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return an option that is True or False, of Python or NumPy, or 0 or 1.
+
+    Raises:
+        ValueError: It is another thing.
+    """
+    if isinstance(value, (bool, np.bool_)) or (is_whole(value) and value in (0, 1)):
+        return bool(value)
+    raise ValueError(f"{name} is {value!r}; expected True or False")
 
 
 def _dtype(x: Any) -> str:

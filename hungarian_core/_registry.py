@@ -164,8 +164,12 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
         ImportError: The framework of the backend is not installed.
     """
     for name, x in named.items():
-        if x is not None and not hasattr(x, "__array__") and (said := no_array(x)) is not None:
-            raise TypeError(f"{name}: {said}")
+        if x is None or isinstance(x, (bool, int, float)):  # Dynamo's symbols, too
+            continue
+        if not hasattr(x, "__array__"):
+            said = no_array(x)  # no walrus here: AutoGraph warns of what it cannot rewrite
+            if said is not None:
+                raise TypeError(f"{name}: {said}")
     if isinstance(backend, Backend):
         return backend
     if isinstance(backend, str):

@@ -9,6 +9,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 
 NOISES = ("gaussian", "gumbel")
+_NUMBERS = {"temperature", "interpolation", "tolerance", "noise_scale"}
 
 
 def of_method(method: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,13 +43,26 @@ def numbers(
     """Check the options that are numbers; return all, arrays among them in the dtype of `like`."""
     found: dict[str, Any] = {}
     for name, value in options.items():
-        if name in ("temperature", "interpolation", "tolerance", "noise_scale"):
+        if name in _NUMBERS:
             zero = name == "noise_scale"  # no noise is fine
             value = _number(name, value, zero, like, backend, xp)
         elif name == "seed":
             value = _seed(value, like, backend, xp)
         found |= {name: value}
     return found
+
+
+def out_of_range(options: Mapping[str, Any], lost: Array, xp: Namespace) -> Array:
+    """Return which samples are lost, all of them where a number is not what `numbers` expects.
+
+    Where it could not be read nothing was raised: a schedule that oversteps 0 would train on.
+    """
+    for name in _NUMBERS & set(options):
+        x = options[name]
+        if not isinstance(x, float):
+            right = xp.isfinite(x) & ((x >= 0) if name == "noise_scale" else (x > 0))
+            lost = lost | ~right
+    return lost
 
 
 def _number(

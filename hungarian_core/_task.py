@@ -59,6 +59,7 @@ def task(
     """
     _checks.one_of("nan", nan, _checks.NAN_POLICIES)
     _checks.solver(solver)
+    maximize = _checks.flag("maximize", maximize)
     _checks.array("cost", cost)
     cost = backend.asarray(cost)
     xp = backend.namespace(cost)
@@ -83,13 +84,15 @@ def task(
     lost = status != 0
     sound = xp.where(lost[..., None, None], 0, sound)
     # What the policy put in the place of an entry is a constant.
-    cost = xp.where(xp.isfinite(cost) & ~lost[..., None, None], cost, sound)
+    finite = xp.isfinite(backend.stop_gradient(cost))
+    cost = xp.where(finite & ~lost[..., None, None], cost, sound)
     return Task(cost, rows, cols, solver, backend, xp), lost
 
 
 def allowed(task: Task) -> Array:
     """Return which pairs `[..., n, m]` may be matched: valid, and not forbidden."""
-    return among_valid(task.xp.isfinite(task.cost), task.rows, task.cols)
+    finite = task.xp.isfinite(task.backend.stop_gradient(task.cost))  # PyTorch would keep the costs
+    return among_valid(finite, task.rows, task.cols)
 
 
 def _sound(

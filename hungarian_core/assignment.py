@@ -136,6 +136,7 @@ def assign(
     """
     _checks.one_of("nan", nan, _checks.NAN_POLICIES)
     _checks.solver(solver)
+    maximize = maximize if type(maximize) is bool else _checks.flag("maximize", maximize)
     _checks.array("cost", cost)
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
@@ -157,7 +158,7 @@ def assign(
         price = price_of(unmatched_cost, shape, cost, rows, backend, xp)
     if dtype != cost.dtype and xp.isdtype(dtype, "integral"):
         warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
-    problem = Problem(cost, rows, cols, price, bool(maximize), nan)
+    problem = Problem(cost, rows, cols, price, maximize, nan)
     found = solve(problem, solver=solver, backend=backend)
     status = found.status
     if status is not None and not backend.is_traced(status) and backend.on_host(status):

@@ -292,6 +292,7 @@ def fenchel_young_loss(
     least = xp.mean(_total(many, _match(many, problem, samples), backend, xp), axis=0)
     read = among_valid(target != 0, problem.rows, problem.cols)
     ours = xp.sum(xp.where(read, price, 0) * xp.where(read, target, 0), axis=(-2, -1))
+    lost = _relaxation_checks.out_of_range(options, lost, xp)
     value = xp.where(lost | xp.isnan(least), _NAN, ours - least)
     floating = xp.isdtype(cost.dtype, "real floating")
     return xp.astype(value, cost.dtype, copy=False) if floating else value

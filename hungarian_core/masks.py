@@ -26,6 +26,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core._solve import solving_dtype
+from hungarian_core.costs import classes
 from hungarian_core.costs.classes import as_index, power, times, transposed
 
 
@@ -155,7 +156,7 @@ def focal(
     if gamma:
         wrong = _sigmoid(logits, xp) * rest + _sigmoid(-logits, xp) * targets
         # Where it is 0, a power below 1 has no slope, and at infinity no power has one.
-        infinite = xp.abs(logits) == math.inf
+        infinite = classes.infinite(logits, xp)
         still = infinite | (wrong == 0)
         constant = xp.where(infinite, power(backend.stop_gradient(wrong), gamma), 0)
         weight = weight * xp.where(still, constant, power(xp.where(still, 1, wrong), gamma))
@@ -331,8 +332,7 @@ def _product(a: Array, b: Array, xp: Namespace) -> Array:
 
 def _parted(x: Array, backend: Backend, xp: Namespace) -> tuple[Array, tuple[Array, Array] | None]:
     """Return logits with 0 for infinite ones, and where -inf and +inf were; None for nowhere."""
-    infinite = xp.abs(x) == math.inf
-    # Of a constant, too, an operation in a program has no value: what is asked is what is read.
+    infinite = classes.infinite(x, xp)
     if not backend.is_traced(infinite) and backend.on_host(infinite) and not xp.any(infinite):
         return x, None
     sides = (xp.astype(infinite & side, x.dtype) for side in (x < 0, x > 0))

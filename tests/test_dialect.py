@@ -117,6 +117,14 @@ def test_no_framework_and_no_numpy(module: str) -> None:
     assert roots - standard == {"hungarian_core"} - ({"hungarian_core"} - roots)
 
 
+@pytest.mark.parametrize("path", sorted(CORE.glob("**/*.py")), ids=lambda p: str(p.name))
+def test_no_assignment_in_an_expression(path: Path) -> None:
+    """AutoGraph cannot rewrite one, and warns whoever calls a loss in a `tf.function`."""
+    if "testing" not in path.parts:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not any(isinstance(node, ast.NamedExpr) for node in ast.walk(tree))
+
+
 # The words of a generator of noise are no costs, nor are numbers of iterations.
 @pytest.mark.parametrize("module", sorted({*MODULES} - {"_random.py", "relaxations/matrix.py"}))
 def test_no_big_constant_stands_for_infinity(module: str) -> None:
@@ -159,7 +167,8 @@ def test_no_values_are_read(module: str) -> None:
         for node in ast.walk(_tree(module))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    constants = {"float"} if module == "_assign.py" else set()  # float("inf")
+    # Of float("inf") and of a dtype's limits.
+    constants = {"float"} if module in ("_assign.py", "costs/vectors.py") else set()
     assert called & {"int", "bool", "float", "len", "range", "print"} <= constants
 
 

@@ -43,14 +43,14 @@ def test_products_are_in_full_precision_whatever_the_setting(what: str, setting:
 
 def test_exported_programs_run_without_the_library_s_handler() -> None:
     def step(logits: Any) -> Any:
-        loss = hj.DetrLoss(3)(logits, BOXES, TARGETS).total
-        return loss, hj.assign(logits, unmatched_cost=0.3).col4row
+        return hj.DetrLoss(3)(logits, BOXES, TARGETS), hj.assign(logits, unmatched_cost=0.3)
 
     exported = jax.export.export(jax.jit(step))(LOGITS)
     assert "custom_call @hungarian" not in exported.mlir_module()
-    value, col4row = jax.export.deserialize(exported.serialize()).call(LOGITS)
-    assert float(value) == pytest.approx(float(step(jnp.asarray(LOGITS))[0]), rel=1e-5)
-    np.testing.assert_array_equal(col4row, hc.assign(LOGITS, unmatched_cost=0.3).col4row)
+    losses, match = jax.export.deserialize(exported.serialize()).call(LOGITS)
+    expected = step(jnp.asarray(LOGITS))[0].total
+    assert float(losses.total) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_array_equal(match.col4row, hc.assign(LOGITS, unmatched_cost=0.3).col4row)
 
 
 def test_exported_programs_of_many_sizes() -> None:
@@ -156,3 +156,11 @@ def test_true_boxes_in_a_program_are_looked_at_where_they_are_constants() -> Non
     step = jax.jit(lambda logits: hj.DetrLoss(3)(logits, BOXES, pixels).total)
     with pytest.raises(ValueError, match=r"hungarian_core\.boxes\.convert"):
         step(LOGITS)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, 0.0, np.nan])
+@pytest.mark.parametrize("method", ["sinkhorn", "sinkhorn_implicit", "dykstra", "perturbed"])
+def test_a_schedule_that_oversteps_gives_nan(method: Any, temperature: float) -> None:
+    """In a program a temperature cannot be refused."""
+    step = jax.jit(lambda t: hj.assignment_matrix(jnp.asarray(COST), method, temperature=t))
+    assert np.isnan(step(temperature)).all()

@@ -348,3 +348,35 @@ def test_modules_are_modules(name: str) -> None:
     for around in (default_device("meta"), default_dtype(torch.float16)):
         with around:
             assert torch.equal(value(module), expected)
+
+
+@pytest.mark.parametrize("wrap", ["itself", "compiled", "parallel", "method"])
+def test_a_loss_in_a_wrapper_keeps_its_order(wrap: str) -> None:
+    """Which is (prediction, truth): the other way round it is another number."""
+    plain = torch.nn.CrossEntropyLoss(reduction="none")
+    wrapped = {
+        "itself": plain,
+        "compiled": torch.compile(plain, backend="eager"),
+        "parallel": torch.nn.DataParallel(plain),
+        "method": plain.__call__,
+    }[wrap]
+    truth, prediction = COST[:, :3, :2], COST[:, :3, 2:4]
+    value, match = ht.HungarianLoss([2], slice_losses_fn=[wrapped])(
+        truth, prediction, return_assignment=True
+    )
+    chosen = torch.take_along_dim(prediction, match.col4row[..., None], 1)
+    torch.testing.assert_close(value, plain(chosen.reshape(-1, 2), truth.reshape(-1, 2)).mean())
+
+
+def test_a_slice_loss_that_adds_up_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"adds up the losses.*reduction='none'"):
+        ht.HungarianLoss([2], slice_losses_fn=[torch.nn.L1Loss(reduction="sum")])
+
+
+@pytest.mark.parametrize("option", ["bbox_cost", "class_weight"])
+@pytest.mark.parametrize("value", [float("nan"), "5", None], ids=str)
+def test_weights_that_are_no_numbers_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        ht.DetrLoss(3, **{option: value})
+    with pytest.raises(ValueError, match="maximize is 'no'; expected True or False"):
+        ht.assign(COST, maximize="no")

@@ -79,7 +79,7 @@ def test_vmap_over_any_argument_of_a_detection_loss(name: str, field: str) -> No
         "labels": torch.stack([targets.labels, targets.labels.flip(0)]),
         "true_boxes": torch.stack([targets.boxes, targets.boxes.flip(1)]),
         "mask": torch.tensor([[[True] * 3] * 2, [[True, False, False], [True] * 3]]),
-        "extra_cost": torch.tensor(3 * rng.random((2, 2, 3, 5))),
+        "extra_cost": torch.tensor(30 * rng.random((2, 2, 3, 5))),
         "image_weights": torch.tensor(rng.random((2, 2))),
     }[field]
 
@@ -102,12 +102,38 @@ def test_vmap_over_masks_of_a_matrix(method: Any) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+MAPPED = {
+    "loss": lambda x: ht.loss(1 - x[None], x[None], reduction="sum"),
+    "cost": lambda x: ht.assignment_cost(x),
+    "ciou": lambda x: hc.boxes.ciou(x, x.flip(0) * 0.8, format="cxcywh").sum(),
+    "perturbed": lambda x: (ht.assignment_matrix(x, "perturbed", samples=2) * C[0]).sum(),
+    "sinkhorn": lambda x: (ht.assignment_matrix(x, "sinkhorn", iterations=3) * C[0]).sum(),
+}
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_gradients_of_what_is_mapped(name: str) -> None:
+    """A constant is one inside `vmap` too, where no tensor tells that it is differentiated."""
+    program = MAPPED[name]
+    expected = torch.func.vmap(torch.func.grad(program))(C)
+    found = torch.func.grad(lambda x: torch.func.vmap(program)(x).sum())(C)
+    torch.testing.assert_close(found, expected)
+    leaf = C.clone().requires_grad_()
+    torch.func.vmap(program)(leaf).sum().backward()
+    torch.testing.assert_close(leaf.grad, expected)
+
+
 # ------------------------------------------------ tracers
 
 
 def _total_of(criterion: Any, logits: Tensor, boxes: Tensor, *truth: Tensor) -> Tensor:
     total: Tensor = criterion(logits, boxes, truth).total
     return total
+
+
+def _matrix_by(method: Any) -> Callable[[Tensor], Tensor]:
+    # Tracers look at the signature: no defaults, no partial.
+    return lambda cost: ht.assignment_matrix(cost, method)
 
 
 def _programs() -> dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], tuple[Tensor, ...]]]:
@@ -119,7 +145,7 @@ def _programs() -> dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], tu
         "pit": (lambda x, y: ht.pit_loss(x, y), (C, C.flip(2)), (C, 1 - C)),
     }
     for method in METHODS:
-        found[method] = (lambda c, m=method: ht.assignment_matrix(c, m), (C,), (1 - C,))
+        found[method] = (_matrix_by(method), (C,), (1 - C,))
     for name, classes in (*PRESETS.items(), ("aligned", 4)):
         (first, second) = (detection(classes, seed=k) for k in (0, 1))
         program = functools.partial(_total_of, loss(name))
@@ -141,7 +167,7 @@ def _exported(program: Callable[..., Tensor], example: tuple[Tensor, ...]) -> An
 TRACERS: dict[str, Callable[[Any, Any], Any]] = {
     "make_fx": lambda f, x: make_fx(f)(*x),
     "make_fx-symbolic": lambda f, x: make_fx(f, tracing_mode="symbolic")(*x),
-    "jit": lambda f, x: torch.jit.trace(f, x, check_trace=False),
+    "jit": lambda f, x: torch.jit.trace(lambda *x: f(*x), x, check_trace=False),
     "export": _exported,
 }
 
@@ -179,6 +205,8 @@ def test_fake_tensors_have_shapes(name: str) -> None:
 FORWARD = ("cost", "loss", "pit", "sinkhorn", "gumbel_sinkhorn", "perturbed", *PRESETS, "aligned")
 
 
+# Of the truth as well, which warns once in a process.
+@pytest.mark.filterwarnings("ignore:.*needs a gradient:UserWarning")
 @pytest.mark.parametrize("argument", [0, 1])
 @pytest.mark.parametrize("name", FORWARD)
 def test_tangents_are_those_of_reverse_mode(name: str, argument: int) -> None:

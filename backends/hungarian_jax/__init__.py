@@ -6,8 +6,10 @@ those of `hungarian_core`.
 
 from typing import Any
 
+from jax import export as _export
+
 import hungarian_core as _core
-from hungarian_core import Assignment, Relaxation, Targets, bind
+from hungarian_core import AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets, bind
 from hungarian_jax._backend import JaxBackend, backend
 
 assign = bind(_core.assign, backend)
@@ -20,6 +22,12 @@ loss = bind(_core.loss, backend)
 pad_targets = bind(_core.pad_targets, backend)
 pit_loss = bind(_core.pit_loss, backend)
 compute_euclidean_distance = _core.compute_euclidean_distance
+
+# So that an exported program may take and return them.
+for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets):
+    _export.register_namedtuple_serialization(
+        _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
+    )
 
 
 class HungarianLoss(_core.HungarianLoss):

@@ -83,9 +83,10 @@ class TensorFlowBackend(Backend):
         return tuple(tf.ensure_shape(r, s) for r, s in zip(results, static, strict=True))
 
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
-        if solver == "core" or (solver == "auto" and not self.on_host(problem.cost)):
+        in_graph = solver == "auto" and not tf.executing_eagerly()
+        if solver == "core" or (in_graph and not self.on_host(problem.cost)):
             return _program.by_core(problem, self)
-        if solver == "auto" and not tf.executing_eagerly() and host_solver() is not None:
+        if in_graph and host_solver() is not None:
             return _program.where_it_runs(problem, self)
         return None
 

@@ -23,7 +23,14 @@ def custom_vjp(
     @tf.custom_gradient
     def function(*xs: tf.Tensor) -> Any:
         out, residuals = forward(*xs)
-        return out, lambda g: backward(residuals, g + _once(g, *(xs if linear else (g, *xs))))
+
+        def pull(g: tf.Tensor) -> list[tf.Tensor | None]:
+            at = xs if linear else (g, *xs)
+            # Of what comes out: what goes in may reach it by no way that TensorFlow differentiates.
+            slopes = backward(residuals, g)
+            return [s if s is None else s + _once(s, *at) for s in slopes]
+
+        return out, pull
 
     def call(*xs: tf.Tensor) -> tf.Tensor:
         if not tf.executing_eagerly() and pack_tangents(list(xs)).tangents:

@@ -32,8 +32,9 @@ class TorchBackend(Backend):
         return x.device.type == "cpu"
 
     def stop_gradient(self, x: Tensor) -> Tensor:
-        # A tangent of forward mode does not show in `requires_grad`.
-        return x.detach() if x.requires_grad or forward_ad._current_level >= 0 else x
+        # Neither a tangent of forward mode nor what a transform wraps shows in `requires_grad`.
+        hidden = forward_ad._current_level >= 0 or _inputs.is_symbol(x)
+        return x.detach() if x.requires_grad or hidden else x
 
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]

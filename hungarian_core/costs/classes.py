@@ -132,7 +132,7 @@ def table(kind: ClassCost, known: Statistics, alpha: float, gamma: float, xp: Na
         wrong, right = -xp.log(p + 1e-8), -xp.log(q + 1e-8)
         return power(q, gamma) * wrong * alpha - power(p, gamma) * right * (1 - alpha)
     if known.independent:  # a logit of +inf is right for certain
-        certain = known.logits == math.inf
+        certain = infinite(known.logits, xp) & (known.logits > 0)
         wrong = xp.where(certain, 0, known.norm - xp.where(certain, 0, known.logits))
     else:
         wrong = known.norm - known.logits
@@ -157,6 +157,11 @@ def power(x: Array, exponent: float) -> Array:
     return x**exponent if exponent else x * 0 + 1
 
 
+def infinite(x: Array, xp: Namespace) -> Array:
+    """Say what is infinite, without a constant that TensorFlow's `check_numerics` would find."""
+    return ~xp.isfinite(x) & ~xp.isnan(x)
+
+
 def times(weight: Any, x: Array, xp: Namespace) -> Array:
     """Return ``weight * x``, where an infinite x of weight 0 counts as nothing; NaN stays NaN.
 
@@ -166,8 +171,8 @@ def times(weight: Any, x: Array, xp: Namespace) -> Array:
         xp: The namespace.
     """
     if isinstance(weight, (int, float)):
-        return weight * (x if weight else xp.where(xp.abs(x) == math.inf, 0, x))
-    return weight * xp.where((weight == 0) & (xp.abs(x) == math.inf), 0, x)
+        return weight * (x if weight else xp.where(infinite(x, xp), 0, x))
+    return weight * xp.where((weight == 0) & infinite(x, xp), 0, x)
 
 
 def pick(costs: Array, labels: Array, xp: Namespace) -> Array:

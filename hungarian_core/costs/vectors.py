@@ -50,9 +50,8 @@ def l1(xp: Namespace, a: Array, b: Array) -> Array:
 
 def cosine(xp: Namespace, a: Array, b: Array) -> Array:
     """Return ``1 - cos(a, b)``; a zero vector is at distance 1 of everything, with gradient 0."""
-    norms = _norm(xp, xp.sum(a * a, axis=-1)) * _norm(xp, xp.sum(b * b, axis=-1))
-    zero = norms == 0
-    return 1 - xp.where(zero, 0, xp.sum(a * b, axis=-1) / xp.where(zero, 1, norms))
+    (a, a_is_zero), (b, b_is_zero) = _unit(xp, a), _unit(xp, b)
+    return 1 - xp.where(a_is_zero | b_is_zero, 0, xp.sum(a * b, axis=-1))
 
 
 def angular(xp: Namespace, a: Array, b: Array) -> Array:
@@ -88,7 +87,13 @@ def _unit(xp: Namespace, a: Array) -> tuple[Array, Array]:
     """Return vectors of length 1, and where there is none because all is 0, `[...]`."""
     largest = xp.max(xp.abs(a), axis=-1, keepdims=True)
     zero = largest == 0
-    a = a / xp.where(zero, 1, largest)  # so that no square overflows or vanishes
+    # So that no square overflows or vanishes: first, by a power of e that is a normal number and,
+    # with its floor, a constant, to near 1, where the slopes of what follows are numbers too.
+    power = xp.floor(xp.log(xp.where(zero, 1, largest)))
+    most = math.floor(0.9 * math.log(float(xp.finfo(a.dtype).max)))
+    power = xp.where(power > most, most, xp.where(power < -most, -most, power))
+    a = a * xp.exp(-power)
+    a = a / xp.where(zero, 1, xp.max(xp.abs(a), axis=-1, keepdims=True))
     squares = xp.sum(a * a, axis=-1, keepdims=True)
     return a / xp.sqrt(xp.where(zero, 1, squares)), zero[..., 0]
 

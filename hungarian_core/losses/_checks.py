@@ -263,7 +263,8 @@ def target_list(targets: Any, optional: tuple[str, ...]) -> None:
                 "'class_labels' among them"
             )
         read = {"labels", "class_labels", *optional}
-        if other := set(targets[0]).symmetric_difference(target) & read:
+        other = set(targets[0]).symmetric_difference(target) & read
+        if other:
             raise ValueError(
                 f"targets[{k}] and targets[0] differ in {sorted(other)}; expected all images to "
                 "have the same keys"

@@ -195,13 +195,15 @@ class DetrLoss:
         weights = None if class_weights is None else tuple(map(float, class_weights))
         if softmax:
             weights = (*(weights or (1.0,) * num_classes), float(no_object_weight))
-        class_cost, bbox_cost, giou_cost = map(_checks.plain, (class_cost, bbox_cost, giou_cost))
+        class_cost = _checks.weight("class_cost", class_cost)
+        bbox_cost = _checks.weight("bbox_cost", bbox_cost)
+        giou_cost = _checks.weight("giou_cost", giou_cost)
         alpha, gamma, cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
         label_smoothing = _checks.plain(label_smoothing)
         self.num_classes = num_classes
-        self.class_weight = _checks.plain(class_weight)
-        self.bbox_weight = _checks.plain(bbox_weight)
-        self.giou_weight = _checks.plain(giou_weight)
+        self.class_weight = _checks.weight("class_weight", class_weight)
+        self.bbox_weight = _checks.weight("bbox_weight", bbox_weight)
+        self.giou_weight = _checks.weight("giou_weight", giou_weight)
         self.class_denominator = class_denominator
         self.reduction = reduction
         self.masks = masks

@@ -272,19 +272,72 @@ def _cost_function(name: str, cost: str | CostFunction) -> CostFunction:
     return COSTS[cost]
 
 
-_TRUTH = ("y_true", "target", "targets", "labels", "label")
-_PREDICTION = ("y_pred", "input", "inputs", "predictions", "preds", "prediction", "logits")
+_TRUTH = frozenset(
+    [
+        "y_true",
+        "y",
+        "target",
+        "targets",
+        "tgt",
+        "label",
+        "labels",
+        "truth",
+        "true",
+        "gt",
+        "ground_truth",
+        "reference",
+        "references",
+    ]
+)
+_PREDICTION = frozenset(
+    [
+        "y_pred",
+        "y_hat",
+        "yhat",
+        "input",
+        "inputs",
+        "output",
+        "outputs",
+        "pred",
+        "preds",
+        "prediction",
+        "predictions",
+        "logits",
+        "estimate",
+        "estimates",
+    ]
+)
 
 
 def _takes_prediction_first(function: PairLoss) -> bool:
     """Say in which order a loss takes its arguments, by their names.
 
     Keras has (y_true, y_pred), PyTorch (input, target), optax (predictions, targets) and
-    (logits, labels): by position alone, an asymmetric loss would be silently wrong.
+    (logits, labels): by position alone, an asymmetric loss would be silently wrong. One name that
+    is known decides, if the other does not contradict it.
     """
-    try:
-        # A module of PyTorch takes (*args, **kwargs); its `forward` has the names.
-        names = list(inspect.signature(getattr(function, "forward", function)).parameters)[:2]
-    except (TypeError, ValueError):  # builtins have no signature
-        return False
-    return len(names) == 2 and names[0] in _PREDICTION and names[1] in _TRUTH
+    first, second = _first_names(function)
+    known = first in _PREDICTION or second in _TRUTH
+    return known and not (first in _TRUTH or second in _PREDICTION)
+
+
+def _first_names(function: Any) -> tuple[str, str]:
+    """Return the names of the first two parameters; of what wraps a loss, those of the loss."""
+    for _ in range(8):  # wrappers in wrappers
+        try:
+            # A module of PyTorch takes (*args, **kwargs); its `forward` has the names.
+            signature = inspect.signature(getattr(function, "forward", function))
+        except (TypeError, ValueError):  # builtins have no signature
+            return "", ""
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [p.name for p in signature.parameters.values() if p.kind in positional]
+        if len(names) >= 2:
+            return names[0], names[1]
+        # Of torch.compile, DataParallel, and a method such as `loss.__call__`.
+        inner = ("_orig_mod", "module", "__self__")
+        function = next(
+            (x for x in (getattr(function, k, None) for k in inner) if callable(x)), None
+        )
+        if function is None:
+            break
+    return "", ""

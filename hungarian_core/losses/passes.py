@@ -21,6 +21,7 @@ from hungarian_core.costs.classes import (
     ClassCost,
     Statistics,
     as_index,
+    infinite,
     pick,
     statistics,
     table,
@@ -249,7 +250,7 @@ def invalid(cost: Array, xp: Namespace) -> Array:
     It comes of an infinite coordinate or a class of probability 0, and is nobody's wish to forbid
     a pair. Of -inf, `assign` makes the best there is.
     """
-    return xp.where(cost == float("inf"), float("nan"), cost)
+    return xp.where(infinite(cost, xp) & (cost > 0), float("nan"), cost)
 
 
 def look_at(logits: Array, softmax: bool, xp: Namespace) -> tuple[Statistics, Array]:

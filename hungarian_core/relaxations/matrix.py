@@ -90,7 +90,8 @@ def assignment_matrix(
     ============================ ================================ ==================================
 
     Here G is the upstream gradient, λ `interpolation`, T `temperature`, Z noise, s `noise_scale`, H
-    the entropy, and P runs over the matrices with the sums above.
+    the entropy, and P runs over the matrices with the sums above. On a rectangle H counts what each
+    row and column of the larger side lacks to 1 too, shared by the dummies that would fill it up.
 
     - ``"blackbox"`` if the forward pass has to be a matching. It costs one matching per pass. Its
       gradient is informative once λ G is as large as the differences of costs that decide.
@@ -171,6 +172,7 @@ def assignment_matrix(
         found = _of_nothing(problem, lost)
     else:
         found = run(problem, **options)
+    lost = _relaxation_checks.out_of_range(options, lost, xp)
     found = _settled(found, problem, lost)
     dtype = backend.asarray(cost).dtype
     if xp.isdtype(dtype, "real floating"):

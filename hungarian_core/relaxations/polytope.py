@@ -32,11 +32,12 @@ class Polytope(NamedTuple):
 
 def polytope(task: Task, temperature: float | Array) -> Polytope:
     """Return the problem; `temperature` is a number or an array that broadcasts to `[...]`."""
-    xp, backend = task.xp, task.backend
+    xp = task.xp
     open_ = allowed(task)
     cost = xp.where(open_, task.cost, 0)
-    # All of a matching's pairs together cost the same more or less by this, and it rounds less.
-    least = backend.stop_gradient(xp.min(xp.where(open_, cost, _INF), axis=(-2, -1), keepdims=True))
+    # The same off every pair changes no complete matching, and less is rounded. It has a gradient:
+    # beside a slack row, which costs nothing, it counts until the sums are right.
+    least = -xp.max(xp.where(open_, -cost, -_INF), axis=(-2, -1), keepdims=True)
     cost = cost - xp.where(xp.isfinite(least), least, 0)
     heat = xp.zeros_like(cost[..., :1, :1]) + _aligned(temperature)
     kernel = xp.where(open_, -cost / heat, -_INF)

@@ -29,6 +29,9 @@ class Case(NamedTuple):
     cols: np.ndarray | None = None
 
 
+_STEP = 1e-5  # of differences
+
+
 def _cases() -> dict[str, Case]:
     rng = np.random.default_rng(11)
     # Of float32, so that every dtype solves the same problems.
@@ -180,6 +183,26 @@ def test_iterations_of_sinkhorn(driver: Driver) -> None:
     np.testing.assert_array_equal(found.iterations, 2)
     np.testing.assert_allclose(found.residual, off[1], rtol=1e-3)
     assert (found.residual > 1e-3).all()
+
+
+@pytest.mark.parametrize("name", ["wide", "tall"])
+def test_gradient_of_few_iterations(driver: Driver, name: str) -> None:
+    """Of what three iterations give, not of their limit: by differences of values in NumPy."""
+    checks.need(driver, "float64")
+    _skip_long(driver)
+    if not driver.differentiable:
+        pytest.skip(f"{driver.name} has no gradients")
+    case, upstream = CASES[name], _upstream(CASES[name])
+    options: Any = {"temperature": 0.1, "iterations": 3}
+    _, grad = _value_and_grad(driver, "sinkhorn", case, "float64", upstream, **options)
+    moves = np.eye(case.cost.size).reshape(-1, *case.cost.shape) * _STEP
+    near, far = (
+        np.sum(upstream * hc.assignment_matrix(case.cost + d, "sinkhorn", **options), (-3, -2, -1))
+        for d in (moves, -moves)
+    )
+    slopes = ((near - far) / (2 * _STEP)).reshape(case.cost.shape)
+    assert grad is not None
+    np.testing.assert_allclose(grad, slopes, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

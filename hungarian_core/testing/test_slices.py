@@ -187,13 +187,19 @@ def test_numbers_of_numpy(driver: Driver) -> None:
     assert {type(x) for x in (*criterion.slices, *criterion.slice_weights)} == {int, float}
 
 
-@pytest.mark.parametrize("names", ["true_pred", "input_target", "logits_labels"])
+NAMES = ["true_pred", "input_target", "logits_labels", "y_hat_y", "of_one_known", "of_the_other"]
+
+
+@pytest.mark.parametrize("names", NAMES)
 def test_arguments_go_by_their_names(driver: Driver, names: str) -> None:
     """An asymmetric loss of another library gets its arguments in its own order."""
     functions = {
         "true_pred": lambda y_true, y_pred: y_pred - 3 * y_true,
         "input_target": lambda input, target: input - 3 * target,  # noqa: A006  (as PyTorch has it)
         "logits_labels": lambda logits, labels: logits - 3 * labels,
+        "y_hat_y": lambda y_hat, y: y_hat - 3 * y,
+        "of_one_known": lambda pred, box: pred - 3 * box,
+        "of_the_other": lambda box, target: box - 3 * target,
     }
     criterion = hc.HungarianLoss([5], slice_losses_fn=[functions[names]], backend=driver.backend)
     found = criterion(driver.from_numpy(TRUE), driver.from_numpy(PRED))

@@ -44,6 +44,24 @@ def test_angles_of_every_size(driver: Driver, dtype: str) -> None:
     np.testing.assert_allclose(found, np.repeat(angles, 3), rtol=0, atol=4 * eps)
 
 
+@pytest.mark.parametrize("cost", ["angular", "cosine"])
+def test_directions_of_every_length(driver: Driver, cost: Any) -> None:
+    """A length has no say, where its square is no number either; slopes go with its inverse."""
+    sizes = np.array([1e-37, 1e-24, 1e-20, 1e20, 1e24, 1e36])
+    a, b = np.array([1.0, 0.0]) * np.ones((6, 1)), np.ones((6, 2)) * sizes[:, None]
+    arrays = [driver.from_numpy(x, "float32") for x in (a, b)]
+    program = _program(driver, hc.costs.COSTS[cost])
+    value, slope = (np.pi / 4, 0.5) if cost == "angular" else (1 - 0.5**0.5, 0.125**0.5)
+    if not driver.differentiable:
+        found = driver.trace(program)(*arrays)
+    else:
+        upstream = driver.from_numpy(np.full(6, 2.0), "float32")
+        found, grads = driver.value_and_grad(program, arrays, upstream)
+        grad = driver.to_numpy(grads[1]).astype(np.float64) * sizes[:, None]
+        np.testing.assert_allclose(grad, 2 * slope * np.array([[-1, 1]] * 6), rtol=1e-4)
+    np.testing.assert_allclose(driver.to_numpy(found), value, rtol=1e-5)
+
+
 def test_angles_without_a_slope(driver: Driver) -> None:
     """Equal, opposite and zero vectors: the gradient is 0, not NaN."""
     a = np.array([[0.5, 0], [0, 1], [3, 4], [0, 0], [0, 0], [1, 0]])
