@@ -133,6 +133,15 @@ def test_sample_weight_weighs_samples() -> None:
     each = expected(y_true, y_pred, (1.0, 2.0))
     value = readme_loss()(y_true, y_pred, sample_weight=weight)
     assert float(value) == pytest.approx((weight * each).mean(), rel=1e-5)
+
+
+@pytest.mark.skipif(
+    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 8), reason="Keras 3.8 brings it"
+)
+def test_mean_by_sample_weight() -> None:
+    y_true, y_pred = sample()
+    weight = np.array([0.0, 1.0, 2.0, 0.0, 0.5, 3.0])
+    each = expected(y_true, y_pred, (1.0, 2.0))
     value = readme_loss(reduction="mean_with_sample_weight")(y_true, y_pred, sample_weight=weight)
     assert float(value) == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-5)
 

@@ -62,8 +62,9 @@ class TorchBackend(Backend):
 
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
         _gradient.refuse_transposed()
-        # Any field may be what a transform maps over.
-        if any(_inputs.is_symbol(x) for x in problem[:4] if x is not None):
+        # Any field may be what a transform maps over. (A slice of the tuple stops Dynamo 2.6.)
+        cost, rows, cols, price, *_ = problem
+        if any(_inputs.is_symbol(x) for x in (cost, rows, cols, price) if x is not None):
             return Solution(*solve_opaquely(*problem, solver))
         return solve_in_place(problem, solver) if problem.cost.is_cpu else None
 

@@ -225,7 +225,7 @@ class AlignedDetrLoss:
         if not layered:
             parts = [x[0, ...] for x in parts]
         matching = unfolded(seen.assignment, found, layered, backend, xp)
-        return AlignedLosses._make([xp.sum(losses, axis=0), *parts, matching])
+        return AlignedLosses(*[xp.sum(losses, axis=0), *parts, matching])
 
     def costs(self, logits: Array, boxes: Array, targets: TargetForms) -> dict[str, Array]:
         """Return the weighted terms of the matching cost by name, to look at.

@@ -337,7 +337,7 @@ class DetrLoss:
         if not layered:
             parts, logged = [x[0, ...] for x in parts], [x[0] for x in logged]
         matching = unfolded(seen.assignment, found, layered, backend, xp)
-        return DetectionLosses._make([total, *parts, *logged, matching])
+        return DetectionLosses(*[total, *parts, *logged, matching])
 
     def costs(self, logits: Array, boxes: Array, targets: TargetForms) -> dict[str, Array]:
         """Return the weighted terms of the matching cost by name, to look at.

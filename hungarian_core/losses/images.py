@@ -48,7 +48,9 @@ def inputs(
     if boxes is not None:
         _checks.real("boxes", boxes, xp)
     _checks.integral("labels", given.labels, xp)
-    shapes = {k: backend.shape(x) for k, x in given._asdict().items() if x is not None}
+    shapes = {
+        k: backend.shape(x) for k, x in zip(Targets._fields, given, strict=True) if x is not None
+    }
     checks.targets(shapes, shape[-3], boxes is not None)
     _checks.mask("mask", given.mask, shapes["labels"], backend, xp)
     if given.ignore is not None:

@@ -128,7 +128,8 @@ def _grade(
     label_weights = None
     graded = wanted
     if recipe.softmax:
-        graded = wanted._replace(label=xp.where(wanted.matched, wanted.label, recipe.logits - 1))
+        label = xp.where(wanted.matched, wanted.label, recipe.logits - 1)
+        graded = Wanted(wanted.matched, label, wanted.quality)
         weights = class_weights(recipe, scenes.logits, backend, xp)
         label_weights = classification.of_label(weights, graded.label, xp)
     value, slope = two.grade(graded, label_weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
@@ -154,9 +154,12 @@ def as_targets(
     else:
         names = tuple(name for name in _OPTIONAL if read.get(name, True))
         return _padded(targets, names, None, like, backend)
-    given = given._replace(**{name: None for name, is_read in read.items() if not is_read})
-    arrays = Targets(*(None if x is None else backend.asarray(x, like=like) for x in given))
-    if arrays.mask is None:
-        xp = backend.namespace(arrays.labels)
-        arrays = arrays._replace(mask=xp.ones_like(arrays.labels, dtype=xp.bool))
-    return arrays
+    # Field by field: Dynamo of PyTorch 2.6 follows no method of a named tuple.
+    fields: dict[str, Any] = {
+        name: None if x is None or not read.get(name, True) else backend.asarray(x, like=like)
+        for name, x in zip(Targets._fields, given, strict=True)
+    }
+    if fields["mask"] is None:
+        xp = backend.namespace(fields["labels"])
+        fields["mask"] = xp.ones_like(fields["labels"], dtype=xp.bool)
+    return Targets(**fields)

@@ -88,7 +88,8 @@ def gumbel_sinkhorn(
     xp = task.xp
     noise = noise_like(task.cost, samples, seed, "gumbel", task.backend)
     rows, cols = (x if x is None else x[None, ...] for x in (task.rows, task.cols))
-    noisy = task._replace(cost=task.cost[None, ...] - noise_scale * noise, rows=rows, cols=cols)
+    cost = task.cost[None, ...] - noise_scale * noise
+    noisy = Task(cost, rows, cols, task.solver, task.backend, xp)
     found = sinkhorn(noisy, temperature=temperature, iterations=iterations, tolerance=tolerance)
     return Relaxation(
         xp.mean(found.matrix, axis=0),

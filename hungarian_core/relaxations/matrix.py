@@ -176,7 +176,8 @@ def assignment_matrix(
     found = _settled(found, problem, lost)
     dtype = backend.asarray(cost).dtype
     if xp.isdtype(dtype, "real floating"):
-        found = found._replace(matrix=xp.astype(found.matrix, dtype, copy=False))
+        matrix = xp.astype(found.matrix, dtype, copy=False)
+        found = Relaxation(matrix, found.iterations, found.residual)
     return found if return_info else found.matrix
 
 
