@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import keras
@@ -151,10 +150,6 @@ def test_fit(jit_compile: bool, dtype: str) -> None:
     assert history[-1] < history[0]
 
 
-@pytest.mark.xfail(
-    "query_mask" not in inspect.signature(hc.DetrLoss.__call__).parameters,
-    raises=TypeError, strict=True, reason="the core knows no query_mask",
-)  # fmt: skip
 @pytest.mark.parametrize("kind", [DetrLoss, AlignedDetrLoss])
 def test_detection(kind: Any) -> None:
     """Each image has what the core makes of the queries that are there."""

@@ -136,7 +136,8 @@ def test_sample_weight_weighs_samples() -> None:
 
 
 @pytest.mark.skipif(
-    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 8), reason="later versions of Keras have it"
+    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 8),
+    reason="later versions of Keras have it",
 )
 def test_mean_by_sample_weight() -> None:
     y_true, y_pred = sample()
