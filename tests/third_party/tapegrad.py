@@ -268,7 +268,9 @@ def gradients(out: Tensor, inputs: list[Tensor], upstream: np.ndarray) -> list[n
         if id(x) not in grads:
             continue
         for source, pull in x.sources:
-            g = pull(grads[id(x)])
+            # As in any framework, what becomes no number on the way back is no warning.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                g = pull(grads[id(x)])
             if g is None:  # a constant
                 continue
             g = _unbroadcast(g, source.shape)
