@@ -130,10 +130,11 @@ def test_what_is_no_number_of_threads(threads: Any) -> None:
 def test_number_of_threads() -> None:
     default = native.get_num_threads()
     assert default >= 1
-    native.set_num_threads(3)
-    assert native.get_num_threads() == 3
-    native.set_num_threads(0)
-    assert native.get_num_threads() == default
+    for three in (3, np.int64(3)):
+        native.set_num_threads(three)
+        assert native.get_num_threads() == 3
+        native.set_num_threads(0)
+        assert native.get_num_threads() == default
     with pytest.raises(ValueError, match="the number of threads is -2"):
         native.solve(COSTS, num_threads=-2)
 
