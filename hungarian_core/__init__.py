@@ -16,15 +16,15 @@ from hungarian_core.assignment import (
 )
 from hungarian_core.gradients import assignment_cost, fenchel_young_loss
 from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
-from hungarian_core.losses.detection import DetectionLosses, DetrLoss
+from hungarian_core.losses.detr import DetectionLosses, DetrLoss
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
 from hungarian_core.losses.permutation import pit_loss
 
 if TYPE_CHECKING:
     from hungarian_core.inspection import Explanation, StabilityMeter, explain, plot_matches
-from hungarian_core.losses.segmentation import MaskLoss
-from hungarian_core.losses.targets import Targets, pad_targets
 from hungarian_core.relaxations import Relaxation, assignment_matrix
+from hungarian_core.terms.masks import MaskLoss
+from hungarian_core.terms.targets import Targets, pad_targets
 
 __version__ = "0.1.0"
 

@@ -98,7 +98,7 @@ def grades(
         norm: `[N, Q]`, as `pairs` returns it.
         overlap: `[N, Q]`, the IoU of matched boxes, for losses that ask for it.
         class_loss: As for `hungarian_core.DetrLoss`, with gamma = 2; in the units of
-            `hungarian_core.losses.classification.unit`.
+            `hungarian_core.terms.class_losses.unit`.
         alpha: As there.
     """
     size, queries, classes = logits.shape

@@ -11,7 +11,6 @@ from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import times
-from hungarian_core.losses import _checks as checks
 from hungarian_core.losses.images import (
     costs,
     extra,
@@ -21,11 +20,12 @@ from hungarian_core.losses.images import (
     per_image,
     unfolded,
 )
+from hungarian_core.losses.kernels import Recipe
 from hungarian_core.losses.pairs import per_worker
-from hungarian_core.losses.passes import Recipe
-from hungarian_core.losses.scenes import Scenes
 from hungarian_core.losses.set_loss import evaluate
-from hungarian_core.losses.targets import TargetForms
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.problems import Scenes
+from hungarian_core.terms.targets import TargetForms
 
 
 class AlignedLosses(NamedTuple):

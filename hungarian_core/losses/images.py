@@ -11,12 +11,12 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core._solve import solving_dtype
 from hungarian_core.assignment import Assignment
-from hungarian_core.losses import _checks as checks
+from hungarian_core.losses.kernels import Recipe, matching_terms
 from hungarian_core.losses.pairs import warn_if_swapped
-from hungarian_core.losses.passes import Recipe, matching_terms
-from hungarian_core.losses.scenes import Scenes, scenes
 from hungarian_core.losses.set_loss import Evaluated
-from hungarian_core.losses.targets import TargetForms, Targets, as_targets, blank
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.problems import Scenes, scenes
+from hungarian_core.terms.targets import TargetForms, Targets, as_targets, blank
 
 
 def inputs(

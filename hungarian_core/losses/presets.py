@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hungarian_core.losses.segmentation import MaskLoss
+from hungarian_core.terms.masks import MaskLoss
 
 # Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, and models after it.
 _DETR = {"class_loss": "softmax", "class_cost": 1.0, "bbox_cost": 5.0, "giou_cost": 2.0}

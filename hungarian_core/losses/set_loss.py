@@ -9,10 +9,10 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.assignment import Assignment, assign
 from hungarian_core.costs.classes import times
 from hungarian_core.costs.vectors import l1
-from hungarian_core.losses import classification
-from hungarian_core.losses.classification import Wanted
-from hungarian_core.losses.passes import Passes, Recipe, class_weights, passes
-from hungarian_core.losses.scenes import Scenes
+from hungarian_core.losses.kernels import Passes, Recipe, class_weights, passes
+from hungarian_core.terms import class_losses as classification
+from hungarian_core.terms.class_losses import Wanted
+from hungarian_core.terms.problems import Scenes
 
 
 class Evaluated(NamedTuple):

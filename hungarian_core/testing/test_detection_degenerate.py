@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.losses import _checks as losses_checks
+from hungarian_core.terms import _checks as losses_checks
 from hungarian_core.testing import checks, detection, reference
 from hungarian_core.testing.detection import Example
 from hungarian_core.testing.driver import Driver

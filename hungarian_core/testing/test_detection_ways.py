@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.losses import images, passes
+from hungarian_core.losses import images
+from hungarian_core.losses import kernels as passes
 from hungarian_core.testing import checks, detection
 from hungarian_core.testing.detection import Example
 from hungarian_core.testing.driver import Driver

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index
-from hungarian_core.losses import _checks as checks
+from hungarian_core.terms import _checks as checks
 
 _OPTIONAL = ("boxes", "weights", "ignore", "masks")
 

@@ -15,7 +15,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._solve import solving_dtype
 from hungarian_core.costs.classes import as_index
-from hungarian_core.losses.targets import Targets, blank
+from hungarian_core.terms.targets import Targets, blank
 
 # A temporary of this size stays in a processor's cache. In a program nothing is cut unless it is
 # asked for: compilers fuse, each tile is more code, and a program may serve other sizes than these.

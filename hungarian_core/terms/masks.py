@@ -10,10 +10,10 @@ from hungarian_core import masks as measures
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.assignment import Nan
 from hungarian_core.costs.classes import times
-from hungarian_core.losses import _checks as checks
-from hungarian_core.losses.passes import invalid
-from hungarian_core.losses.scenes import Scenes
-from hungarian_core.losses.targets import Targets, blank
+from hungarian_core.losses.kernels import invalid
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.problems import Scenes
+from hungarian_core.terms.targets import Targets, blank
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from hungarian_core.costs.classes import (
     transposed,
 )
 from hungarian_core.costs.weighted import sum_of
-from hungarian_core.losses import classification
-from hungarian_core.losses.classification import ClassLoss, Wanted
-from hungarian_core.losses.scenes import Scenes, Tile, by_tiles, tiles
+from hungarian_core.terms import class_losses as classification
+from hungarian_core.terms.class_losses import ClassLoss, Wanted
+from hungarian_core.terms.problems import Scenes, Tile, by_tiles, tiles
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost, times
-from hungarian_core.losses import _checks as checks
-from hungarian_core.losses.classification import ClassLoss
 from hungarian_core.losses.images import (
     costs,
     extra,
@@ -23,13 +21,15 @@ from hungarian_core.losses.images import (
     per_layer,
     unfolded,
 )
+from hungarian_core.losses.kernels import Recipe
 from hungarian_core.losses.pairs import per_worker
-from hungarian_core.losses.passes import Recipe
 from hungarian_core.losses.presets import PRESETS
-from hungarian_core.losses.scenes import Scenes
-from hungarian_core.losses.segmentation import MaskLoss, segmentation
 from hungarian_core.losses.set_loss import Evaluated, evaluate, weighed
-from hungarian_core.losses.targets import TargetForms
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.class_losses import ClassLoss
+from hungarian_core.terms.masks import MaskLoss, segmentation
+from hungarian_core.terms.problems import Scenes
+from hungarian_core.terms.targets import TargetForms
 
 
 class DetectionLosses(NamedTuple):
@@ -77,7 +77,7 @@ class DetrLoss:
       class, of weight `no_object_weight`; divided by the sum of the weights of what the queries
       are to say;
     - ``"focal"``, ``"varifocal"``, ``"ia_bce"``: the sum over all queries and classes of a
-      sigmoid loss, see `hungarian_core.losses.classification.sigmoid`.
+      sigmoid loss, see `hungarian_core.terms.class_losses.sigmoid`.
 
     What is no ordinary number means the same in every framework and in the native passes:
 

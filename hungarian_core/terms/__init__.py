@@ -1,0 +1,1 @@
+"""What a set loss is made of."""
