@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from hungarian_core import boxes, costs, gradients, hnet, masks, relaxations
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._conversion import host_array
-from hungarian_core._hosts import host_solver
 from hungarian_core._registry import backends, bind, get_backend
-from hungarian_core._solve import solve
+from hungarian_core._solvers.dispatch import solve
+from hungarian_core._solvers.host import host_solver
 from hungarian_core.assignment import (
     Assignment,
     assign,

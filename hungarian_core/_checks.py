@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._minimise import INVALID, unsound
 from hungarian_core._options import array as array
 from hungarian_core._options import flag as flag
 from hungarian_core._options import is_number as is_number
@@ -18,6 +17,7 @@ from hungarian_core._options import plain as plain
 from hungarian_core._options import python_numbers as python_numbers
 from hungarian_core._options import solver as solver
 from hungarian_core._options import weight as weight
+from hungarian_core._solvers.policies import INVALID, unsound
 
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
-from hungarian_core._minimise import among_valid
+from hungarian_core._solvers.policies import among_valid
 from hungarian_core._tracing import level_of_caller
 
 _INF = float("inf")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._inputs import mask_of, valid_pairs, warn_if_rounded
-from hungarian_core._minimise import INFEASIBLE, INVALID, among_valid, judge, unsound
-from hungarian_core._solve import solving_dtype
+from hungarian_core._solvers.dispatch import solving_dtype
+from hungarian_core._solvers.policies import INFEASIBLE, INVALID, among_valid, judge, unsound
 
 _INF = float("inf")
 

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Problem
 from hungarian_core._inputs import mask_of, price_of, valid_pairs, warn_if_rounded
-from hungarian_core._minimise import unsound
 from hungarian_core._registry import backend_of, get_backend
-from hungarian_core._solve import solve, solving_dtype
+from hungarian_core._solvers.dispatch import solve, solving_dtype
+from hungarian_core._solvers.policies import unsound
 from hungarian_core._tracing import unconverted
 
 Nan = Literal["raise", "worst", "forbid"]

@@ -18,10 +18,10 @@ from typing import Any
 from hungarian_core import _checks, _relaxation_checks
 from hungarian_core._backend import Array, Backend, Namespace, Problem
 from hungarian_core._inputs import mask_of, price_of
-from hungarian_core._minimise import among_valid
 from hungarian_core._random import Noise, noise_like
 from hungarian_core._registry import get_backend
-from hungarian_core._solve import solve
+from hungarian_core._solvers.dispatch import solve
+from hungarian_core._solvers.policies import among_valid
 from hungarian_core._task import Relaxation, Task, allowed, task
 from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver, assign

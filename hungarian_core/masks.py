@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
 from hungarian_core._registry import get_backend
-from hungarian_core._solve import solving_dtype
+from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core.costs import classes
 from hungarian_core.costs.classes import as_index, power, times, transposed
 

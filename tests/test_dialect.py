@@ -15,13 +15,13 @@ import hungarian_core as hc
 from hungarian_core.testing.names import NAMES
 
 CORE = Path(hc.__file__).parent
-# What computes with arrays of any framework; `_backend.py` and `_scipy.py` know NumPy.
+# What computes with arrays of any framework; `_backend.py` and `_solvers/scipy.py` know NumPy.
 MODULES = (
-    "_assign.py",
-    "_minimise.py",
+    "_solvers/core.py",
+    "_solvers/policies.py",
     "_random.py",
     "_relaxation_checks.py",
-    "_solve.py",
+    "_solvers/dispatch.py",
     "_checks.py",
     "_task.py",
     "assignment.py",
@@ -141,7 +141,7 @@ def test_no_big_constant_stands_for_infinity(module: str) -> None:
 
 def test_the_algorithm_decides_on_no_array() -> None:
     """`if` asks for static extents and for what was passed, and `while` and `for` do not occur."""
-    tree = _tree("_assign.py")
+    tree = _tree("_solvers/core.py")
     assert [n for n in ast.walk(tree) if isinstance(n, (ast.While, ast.For, ast.Assert))] == []
     tests = [n.test for n in ast.walk(tree) if isinstance(n, (ast.If, ast.IfExp))]
     assert tests
@@ -159,7 +159,7 @@ def _static(test: ast.expr) -> bool:
     return {x.id for x in ast.walk(test) if isinstance(x, ast.Name)} <= extents
 
 
-@pytest.mark.parametrize("module", ["_assign.py", "boxes.py", "costs/vectors.py"])
+@pytest.mark.parametrize("module", ["_solvers/core.py", "boxes.py", "costs/vectors.py"])
 def test_no_values_are_read(module: str) -> None:
     """`int(x)`, `bool(x)` and `len(x)` of an array would stop a trace."""
     called = {
@@ -168,7 +168,7 @@ def test_no_values_are_read(module: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     # Of float("inf") and of a dtype's limits.
-    constants = {"float"} if module in ("_assign.py", "costs/vectors.py") else set()
+    constants = {"float"} if module in ("_solvers/core.py", "costs/vectors.py") else set()
     assert called & {"int", "bool", "float", "len", "range", "print"} <= constants
 
 

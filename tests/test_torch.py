@@ -237,7 +237,7 @@ def test_memory_that_was_cut_short_is_refused() -> None:
 def test_misaligned_tensors(
     offset: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hungarian_core._hosts import host_solver
+    from hungarian_core._solvers.host import host_solver
 
     native: Any = host_solver("native")
     cost, price = COST[0].to(dtype), torch.linspace(0.1, 0.6, 5, dtype=dtype)

@@ -19,7 +19,7 @@ import pytest
 
 import hungarian_core as hc
 import hungarian_native
-from hungarian_core import _assign, _hosts
+from hungarian_core._solvers import core, host
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 COSTS = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
@@ -93,10 +93,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """Note which solver runs from now on."""
     seen = Seen()
     monkeypatch.setattr(hungarian_native, "_solve", seen.spy("native", hungarian_native._solve))
-    monkeypatch.setattr(_assign, "solve", seen.spy("core", _assign.solve))
+    monkeypatch.setattr(core, "solve", seen.spy("core", core.solve))
     scipy = hc.host_solver("scipy")
     assert scipy is not None
-    monkeypatch.setitem(_hosts._found, "scipy", seen.spy("scipy", scipy))
+    monkeypatch.setitem(host._found, "scipy", seen.spy("scipy", scipy))
     return seen
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
-from hungarian_core._solve import solving_dtype
+from hungarian_core._solvers.dispatch import solving_dtype
 
 ClassCost = Literal["softmax", "focal", "focal_parity", "nll"]
 Activation = Literal["softmax", "sigmoid"]

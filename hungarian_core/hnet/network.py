@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
-from hungarian_core._solve import solving_dtype
+from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core._tracing import unconverted
 from hungarian_core.hnet import _checks
 

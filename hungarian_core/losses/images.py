@@ -9,7 +9,7 @@ from __future__ import annotations
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
-from hungarian_core._solve import solving_dtype
+from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core.assignment import Assignment
 from hungarian_core.losses.kernels import Recipe, matching_terms
 from hungarian_core.losses.pairs import warn_if_swapped

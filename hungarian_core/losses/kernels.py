@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._hosts import host_solver
+from hungarian_core._solvers.host import host_solver
 from hungarian_core.assignment import Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.boxes import distances_and_overlaps

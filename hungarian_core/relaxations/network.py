@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hungarian_core import _relaxation_checks
 from hungarian_core._backend import Array
-from hungarian_core._minimise import among_valid
+from hungarian_core._solvers.policies import among_valid
 from hungarian_core._task import Relaxation, Task, allowed
 from hungarian_core.hnet.network import associate
 

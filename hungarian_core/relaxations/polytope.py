@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hungarian_core._backend import Array
-from hungarian_core._minimise import among_valid
+from hungarian_core._solvers.policies import among_valid
 from hungarian_core._task import Task, allowed
 
 _INF = float("inf")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._solve import solving_dtype
+from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core.costs.classes import as_index
 from hungarian_core.terms.targets import Targets, blank
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core import _hosts, _options
+from hungarian_core import _options
+from hungarian_core._solvers import host
 from hungarian_core.testing import checks
 from hungarian_core.testing.driver import Driver
 
@@ -42,7 +43,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> _EntryPoint:
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     monkeypatch.setattr(_options, "_installed", set())
-    monkeypatch.setattr(_hosts, "_found", {})
+    monkeypatch.setattr(host, "_found", {})
     return entry
 
 

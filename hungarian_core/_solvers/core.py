@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hungarian_core._backend import Array, Namespace
-from hungarian_core._minimise import Matching
+from hungarian_core._solvers.policies import Matching
 
 INF = float("inf")
 Loop = Callable[..., tuple[Array, ...]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hungarian_core._backend import Backend, Problem, Solution
-from hungarian_core._minimise import Matching, by_minimising
+from hungarian_core._solvers.policies import Matching, by_minimising
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hungarian_core import _scipy
 from hungarian_core._backend import Problem, Solution
 from hungarian_core._forks import loading
 from hungarian_core._options import host_solvers, solver
+from hungarian_core._solvers import scipy
 from hungarian_core._tracing import untraced
 
 HostSolver = Callable[..., Solution]
@@ -50,7 +50,7 @@ def _find(name: str) -> None:
         elif name == "core":
             _found[name] = None
         elif name == "scipy":
-            _found[name] = _scipy.load()
+            _found[name] = scipy.load()
         else:
             solver(name)
             try:
@@ -72,7 +72,7 @@ def _first() -> HostSolver | None:
     try:
         return _load("native")
     except ImportError as error:
-        fallback = _scipy.load() if _scipy.available() else None
+        fallback = scipy.load() if scipy.available() else None
         _found["auto"] = fallback
         instead = "the core's algorithm" if fallback is None else "SciPy"
         warnings.warn(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hungarian_core import _assign
 from hungarian_core._backend import Array, Backend, DType, Namespace, Problem, Solution
-from hungarian_core._hosts import HostSolver, answer, host_solver
-from hungarian_core._minimise import Matching, by_minimising
+from hungarian_core._solvers import core
+from hungarian_core._solvers.host import HostSolver, answer, host_solver
+from hungarian_core._solvers.policies import Matching, by_minimising
 
 
 def solve(
@@ -65,7 +65,7 @@ def _by_core(problem: Problem, backend: Backend) -> Solution:
 
     def minimise(cost: Array, rows: Any, cols: Any, price: Any) -> Matching:
         if all(isinstance(extent, int) for extent in shape[-2:]):
-            return _assign.solve(
+            return core.solve(
                 cost, rows, cols, price,
                 xp=xp, loop=backend.while_loop, shape=backend.shape,
             )  # fmt: skip
@@ -94,7 +94,7 @@ def _by_core_with_unknown_extents(
     if unmatched_cost is not None:
         blank = xp.zeros_like(xp.sum(unmatched_cost, axis=1))[:, None]
         unmatched_cost = xp.concat([unmatched_cost, blank], axis=1)
-    found = _assign.solve(
+    found = core.solve(
         cost, rows, cols, unmatched_cost,
         xp=xp, loop=backend.while_loop, shape=backend.shape,
     )  # fmt: skip
