@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._random import noise_like
-from hungarian_core._task import Relaxation, Task
 from hungarian_core.relaxations.ascent import Rule, climb
 from hungarian_core.relaxations.implicit import attach
+from hungarian_core.relaxations.noise import noise_like
 from hungarian_core.relaxations.polytope import Lines, Polytope, polytope, sides
+from hungarian_core.relaxations.problem import Relaxation, Task
 
 _INF = float("inf")
 

@@ -14,10 +14,10 @@ value in the dual problem. `ascent` does the same with a step of Newton's method
 from __future__ import annotations
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._task import Relaxation, Task
 from hungarian_core.relaxations.ascent import Rule, climb
 from hungarian_core.relaxations.implicit import attach
 from hungarian_core.relaxations.polytope import Lines, Polytope, polytope
+from hungarian_core.relaxations.problem import Relaxation, Task
 
 _INF = float("inf")
 _ROUNDS = 6  # measured: more change nothing

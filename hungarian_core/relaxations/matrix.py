@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from hungarian_core import _checks, _relaxation_checks
+from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
-from hungarian_core._random import Noise
 from hungarian_core._registry import get_backend
-from hungarian_core._task import Relaxation, Task, task
 from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Nan, Solver
-from hungarian_core.gradients import blackbox, perturbed
+from hungarian_core.relaxations import _checks as checks
 from hungarian_core.relaxations.entropic import gumbel_sinkhorn, sinkhorn, sinkhorn_implicit
 from hungarian_core.relaxations.euclidean import dykstra
+from hungarian_core.relaxations.exact import blackbox, perturbed
 from hungarian_core.relaxations.network import hnet
+from hungarian_core.relaxations.noise import Noise
+from hungarian_core.relaxations.problem import Relaxation, Task, task
 
 Method = Literal[
     "blackbox", "perturbed", "sinkhorn", "sinkhorn_implicit", "gumbel_sinkhorn", "dykstra", "hnet"
@@ -163,16 +164,16 @@ def assignment_matrix(
         "interpolation": interpolation, "noise": noise, "noise_scale": noise_scale,
         "samples": samples, "seed": seed, "params": params,
     }  # fmt: skip
-    options = _relaxation_checks.of_method(method, given, defaults)
+    options = checks.of_method(method, given, defaults)
     backend = get_backend(backend, cost=cost, row_mask=row_mask, col_mask=col_mask)
     problem, lost = task(cost, row_mask, col_mask, maximize, nan, solver, backend)
     xp = problem.xp
-    options = _relaxation_checks.numbers(options, problem.cost, backend, xp)
+    options = checks.numbers(options, problem.cost, backend, xp)
     if any(isinstance(extent, int) and extent == 0 for extent in backend.shape(problem.cost)):
         found = _of_nothing(problem, lost)
     else:
         found = run(problem, **options)
-    lost = _relaxation_checks.out_of_range(options, lost, xp)
+    lost = checks.out_of_range(options, lost, xp)
     found = _settled(found, problem, lost)
     dtype = backend.asarray(cost).dtype
     if xp.isdtype(dtype, "real floating"):

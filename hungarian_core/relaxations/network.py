@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hungarian_core import _relaxation_checks
 from hungarian_core._backend import Array
 from hungarian_core._solvers.policies import among_valid
-from hungarian_core._task import Relaxation, Task, allowed
 from hungarian_core.hnet.network import associate
+from hungarian_core.relaxations import _checks
+from hungarian_core.relaxations.problem import Relaxation, Task, allowed
 
 _INF = float("inf")
 
@@ -19,7 +19,7 @@ def hnet(task: Task, *, params: Mapping[str, Array]) -> Relaxation:
     It knows no forbidden pairs: they count as as far apart as any pair of their problem, and get 0.
     How far the sums of the side with fewer rows or columns are from 1 is up to the network.
     """
-    _relaxation_checks.network(params)
+    _checks.network(params)
     xp, backend, open_ = task.xp, task.backend, allowed(task)
     far = xp.max(
         xp.where(open_, backend.stop_gradient(task.cost), -_INF), axis=(-2, -1), keepdims=True

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hungarian_core._backend import Array
 from hungarian_core._solvers.policies import among_valid
-from hungarian_core._task import Task, allowed
+from hungarian_core.relaxations.problem import Task, allowed
 
 _INF = float("inf")
 

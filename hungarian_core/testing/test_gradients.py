@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import norm
 
 import hungarian_core as hc
-from hungarian_core import gradients
-from hungarian_core._random import noise_like
+from hungarian_core.relaxations import exact
+from hungarian_core.relaxations.noise import noise_like
 from hungarian_core.testing import checks, examples
 from hungarian_core.testing.driver import Driver
 
@@ -186,13 +186,13 @@ def test_blackbox_solves_twice(driver: Driver, monkeypatch: pytest.MonkeyPatch) 
     if not driver.differentiable or driver.name == "tapegrad":
         pytest.skip(f"{driver.name} has no gradients, or goes back once for each input")
     calls = []
-    solve = gradients.solve
+    solve = exact.solve
 
     def counted(*args: Any, **options: Any) -> Any:
         calls.append(args)
         return solve(*args, **options)
 
-    monkeypatch.setattr(gradients, "solve", counted)
+    monkeypatch.setattr(exact, "solve", counted)
     cost = driver.from_numpy(examples.Example("").data()[0])
     program = examples.programs(driver)["blackbox"]
     traces = 2 if driver.name == "torch-func" else 1  # of which one goes forth only

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core._random import noise_like
 from hungarian_core.relaxations import assignment_matrix
+from hungarian_core.relaxations.noise import noise_like
 from hungarian_core.testing import checks, relaxed
 from hungarian_core.testing.driver import Driver
 

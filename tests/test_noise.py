@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import hungarian_core as hc
-from hungarian_core import _random
+from hungarian_core.relaxations.noise import _gaussian, _gumbel, _uniform, noise_like, threefry
 
 # Of the file kat_vectors of Random123: the counter, the key, and the words they make.
 KNOWN = (
@@ -27,7 +27,7 @@ def _word(value: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
 def test_published_words(counter: Any, key: Any, expected: Any) -> None:
-    found = _random.threefry(tuple(map(_word, key)), tuple(map(_word, counter)), xp)
+    found = threefry(tuple(map(_word, key)), tuple(map(_word, counter)), xp)
     assert tuple(int(x.view(np.uint32)[0]) for x in found) == expected
 
 
@@ -38,7 +38,7 @@ def test_words_of_jax() -> None:
         counter = rng.integers(2**32, size=(2, 50), dtype=np.uint32)
         expected = np.asarray(random.threefry_2x32(key, counter.ravel())).reshape(2, 50)
         words = tuple(_word(int(v)) for v in key), tuple(counter.view(np.int32))
-        found = _random.threefry(*words, xp)
+        found = threefry(*words, xp)
         np.testing.assert_array_equal(np.stack(found).view(np.uint32), expected)
 
 
@@ -46,7 +46,7 @@ def test_words_of_jax() -> None:
 @pytest.mark.parametrize("kind", ["gaussian", "gumbel"])
 def test_distribution(kind: Any, dtype: Any) -> None:
     """Of 100,000 numbers; the probability that a sound generator fails is 1e-3 or less."""
-    noise = _random.noise_like(np.zeros((250, 40), dtype), 10, 7, kind, NUMPY)
+    noise = noise_like(np.zeros((250, 40), dtype), 10, 7, kind, NUMPY)
     assert noise.dtype == dtype
     law = stats.norm if kind == "gaussian" else stats.gumbel_r
     assert stats.kstest(noise.astype(np.float64).ravel(), law.cdf).pvalue > 1e-3
@@ -58,7 +58,7 @@ def test_distribution(kind: Any, dtype: Any) -> None:
     assert flat.var() == pytest.approx(variance, rel=3.3 * spread)
     assert stats.skew(flat.ravel()) == pytest.approx(skewness, abs=0.1)
     # Neither neighbours nor samples, the two of a pair too, nor seeds have to do with each other.
-    other = _random.noise_like(np.zeros((250, 40), dtype), 10, 8, kind, NUMPY).reshape(10, -1)
+    other = noise_like(np.zeros((250, 40), dtype), 10, 8, kind, NUMPY).reshape(10, -1)
     limit = 4.5 / np.sqrt(flat.shape[1])
     for x, y in [(flat[0], flat[1]), (flat[0], flat[2]), (flat[1], flat[2]), (flat[0], other[0])]:
         assert abs(np.corrcoef(x, y)[0, 1]) < limit
@@ -71,9 +71,9 @@ def test_uniform_numbers_stay_inside(dtype: Any) -> None:
     """At both ends of the words, where rounding would reach 0 or 1."""
     ends = np.array([0, -1, -(2**31), 2**31 - 1], np.int32)
     more = None if dtype == np.float32 else ends
-    found = _random._uniform(ends, more, dtype, xp)
+    found = _uniform(ends, more, dtype, xp)
     assert ((found > 0) & (found < 1)).all()
-    for noise in (*_random._gaussian(found, found, xp), _random._gumbel(found, xp)):
+    for noise in (*_gaussian(found, found, xp), _gumbel(found, xp)):
         assert np.isfinite(noise).all()
     np.testing.assert_allclose(found, [0, 1, 0.5, 0.5], atol=1e-6)
 
@@ -81,11 +81,11 @@ def test_uniform_numbers_stay_inside(dtype: Any) -> None:
 @pytest.mark.parametrize("kind", ["gaussian", "gumbel"])
 def test_fewer_are_the_first_of_more(kind: Any) -> None:
     x = np.zeros((2, 3), np.float32)
-    many = _random.noise_like(x, 7, 3, kind, NUMPY)
+    many = noise_like(x, 7, 3, kind, NUMPY)
     assert many.shape == (7, 2, 3)
     for count in (1, 2, 5):
-        np.testing.assert_array_equal(_random.noise_like(x, count, 3, kind, NUMPY), many[:count])
-    wide = _random.noise_like(x.astype(np.float64), 7, 3, kind, NUMPY)
+        np.testing.assert_array_equal(noise_like(x, count, 3, kind, NUMPY), many[:count])
+    wide = noise_like(x.astype(np.float64), 7, 3, kind, NUMPY)
     np.testing.assert_allclose(many, wide, rtol=2e-6, atol=2e-6)
     assert (many != wide).any()
 
@@ -95,7 +95,7 @@ def test_seeds() -> None:
     x = np.zeros((2, 3), np.float32)
 
     def noise(seed: Any) -> Any:
-        return _random.noise_like(x, 2, seed, "gaussian", NUMPY)
+        return noise_like(x, 2, seed, "gaussian", NUMPY)
 
     seeds = (5, 2**31, 2**32 + 5, 2**64 - 1)
     for k, seed in enumerate(seeds):
