@@ -78,6 +78,12 @@ def check(session: nox.Session, *arguments: str) -> None:
     session.run("pytest", *PARALLEL, *arguments, *session.posargs, env=quiet())
 
 
+def shipped_checks(session: nox.Session, drivers: str, *others: str) -> None:
+    """Run the checks that the wheel brings, by the command of a stranger, and other tests."""
+    location = f"tests/drivers.py:{drivers}"
+    check(session, *others, "--pyargs", "hungarian_core.testing", "--driver", location)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format, lint rules, types."""
@@ -101,7 +107,7 @@ def conformance(session: nox.Session, backend: str) -> None:
     extra = "test" if backend == "array_api_strict" else f"{backend},test"
     peers = ["array-api-strict"] if backend == "array_api_strict" else []
     project(session, extra, "pytest-xdist", *peers)
-    check(session, "tests/conformance", "--backend", backend)
+    shipped_checks(session, backend)
 
 
 def suite(session: nox.Session, backend: str) -> None:
@@ -109,7 +115,7 @@ def suite(session: nox.Session, backend: str) -> None:
     if backend == "keras":
         check(session, "tests/test_keras.py")
     else:
-        check(session, "tests/conformance", "--backend", backend)
+        shipped_checks(session, backend)
 
 
 def lowest(*extras: str) -> list[str]:
@@ -146,7 +152,7 @@ def newest(session: nox.Session, backend: str) -> None:
 def third_party(session: nox.Session) -> None:
     """A stranger's backend, installed as a stranger would, with the shipped checks."""
     project(session, "test", "pytest-xdist", "./tests/third_party")
-    check(session, "tests/conformance", "--backend", "third_party")
+    shipped_checks(session, "third_party", "tests/test_installed_solver.py")
 
 
 @nox.session
@@ -154,7 +160,7 @@ def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
     peers = ("array-api-strict", "optax", "ott-jax", "torchmetrics", "transformers")
     project(session, "all,test", *peers, "lightning", "pycocotools", "pytest-xdist")
-    check(session, "tests", "--ignore=tests/conformance", "--ignore=tests/hnet")
+    check(session, "tests", "--ignore=tests/hnet")
 
 
 @nox.session
