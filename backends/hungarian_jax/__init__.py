@@ -4,8 +4,6 @@ Every function converts what it is given to JAX arrays; signatures and documenta
 those of `hungarian_core`.
 """
 
-from typing import Any
-
 from jax import export as _export
 
 import hungarian_core as _core
@@ -33,22 +31,19 @@ for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets):
 class HungarianLoss(_core.HungarianLoss):
     """`hungarian_core.HungarianLoss` on JAX arrays."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 class DetrLoss(_core.DetrLoss):
     """`hungarian_core.DetrLoss` on JAX arrays."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 class AlignedDetrLoss(_core.AlignedDetrLoss):
     """`hungarian_core.AlignedDetrLoss` on JAX arrays."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 __all__ = [

@@ -4,8 +4,6 @@ Every function converts what it is given to NumPy arrays; signatures and documen
 those of `hungarian_core`.
 """
 
-from typing import Any
-
 import hungarian_core as _core
 from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_numpy._backend import backend
@@ -25,22 +23,19 @@ compute_euclidean_distance = _core.compute_euclidean_distance
 class HungarianLoss(_core.HungarianLoss):
     """`hungarian_core.HungarianLoss` on NumPy arrays."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 class DetrLoss(_core.DetrLoss):
     """`hungarian_core.DetrLoss` on NumPy arrays."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 class AlignedDetrLoss(_core.AlignedDetrLoss):
     """`hungarian_core.AlignedDetrLoss` on NumPy arrays."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 __all__ = [

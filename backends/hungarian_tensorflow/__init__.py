@@ -21,15 +21,13 @@ compute_euclidean_distance = _core.compute_euclidean_distance
 class DetrLoss(_core.DetrLoss):
     """`hungarian_core.DetrLoss` on tensors."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 class AlignedDetrLoss(_core.AlignedDetrLoss):
     """`hungarian_core.AlignedDetrLoss` on tensors."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"backend": backend, **kwargs})
+    default_backend = backend
 
 
 def __getattr__(name: str) -> Any:

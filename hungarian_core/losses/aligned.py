@@ -11,6 +11,7 @@ from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import times
+from hungarian_core.losses.base import Loss
 from hungarian_core.losses.images import (
     costs,
     extra,
@@ -62,7 +63,7 @@ class AlignedLosses(NamedTuple):
 
 
 @unconverted
-class AlignedDetrLoss:
+class AlignedDetrLoss(Loss):
     """The loss of DETR with a matching that minimises this loss, and no other cost.
 
     In DETR, queries are matched by a cost that is not the loss: it has the probability of a class
@@ -139,6 +140,7 @@ class AlignedDetrLoss:
         check_targets: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
+        super().__init__()
         num_classes, repeat, groups = checks.detection_options(
             num_classes, "softmax", "nll", class_weights, 0, repeat, groups
         )
@@ -153,7 +155,7 @@ class AlignedDetrLoss:
         self.reduction = reduction
         self.normalize = normalize
         self.repeat, self.groups = repeat, groups
-        self.backend = backend
+        self.backend = self.default_backend if backend is None else backend
         self.recipe = Recipe(
             class_loss="softmax",
             logits=num_classes + 1,

@@ -11,6 +11,7 @@ from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost, times
+from hungarian_core.losses.base import Loss
 from hungarian_core.losses.images import (
     costs,
     extra,
@@ -66,7 +67,7 @@ class DetectionLosses(NamedTuple):
 
 
 @unconverted
-class DetrLoss:
+class DetrLoss(Loss):
     """The set loss of DETR: match queries to true objects, then grade classes and boxes.
 
     The matching cost of a query and an object is ``class_cost * C + bbox_cost * L1 + giou_cost *
@@ -180,6 +181,7 @@ class DetrLoss:
         check_targets: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
+        super().__init__()
         _checks.one_of("class_loss", class_loss, checks.CLASS_LOSSES)
         softmax = class_loss == "softmax"
         class_cost_form = class_cost_form or ("softmax" if softmax else "focal")
@@ -208,7 +210,7 @@ class DetrLoss:
         self.reduction = reduction
         self.masks = masks
         self.repeat, self.groups = repeat, groups
-        self.backend = backend
+        self.backend = self.default_backend if backend is None else backend
         self.recipe = Recipe(
             class_loss, num_classes + softmax, class_cost_form, class_cost, bbox_cost, giou_cost,
             weights, False, label_smoothing, alpha, cost_alpha, gamma, form, nan, solver,

@@ -18,6 +18,7 @@ from hungarian_core._registry import backend_of, get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
 from hungarian_core.losses._functions import called, guarded, pair_losses, per_pair
+from hungarian_core.losses.base import Loss
 from hungarian_core.losses.pairs import AXES, Inputs, Reduction, gather, inputs, reduce, settle
 
 PairLoss = Callable[[Array, Array], Array]
@@ -119,7 +120,7 @@ def _matched(
     return xp.astype(value, sets.dtype, copy=False), assignment
 
 
-class HungarianLoss:
+class HungarianLoss(Loss):
     """The loss of predictions made of slices: match on one slice, then weigh the losses of all.
 
     Args:
@@ -160,6 +161,7 @@ class HungarianLoss:
         solver: Solver = "auto",
         backend: str | Backend | None = None,
     ) -> None:
+        super().__init__()
         if slices is not None and slice_sizes is not None:
             raise ValueError("slices and slice_sizes are two names of one argument; pass one")
         sizes = _checks.python_numbers(slice_sizes if slices is None else slices)
@@ -181,7 +183,7 @@ class HungarianLoss:
         self.reduction = reduction
         self.nan: Nan = nan
         self.solver: Solver = solver
-        self.backend = backend
+        self.backend = self.default_backend if backend is None else backend
         if not callable(compute_cost_matrix_fn):
             _checks.one_of(
                 "compute_cost_matrix_fn",

@@ -1,0 +1,101 @@
+"""Objects that show what they were made with, as the call that makes them."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import numbers
+import reprlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hungarian_core._backend import Backend
+
+
+class Configured:
+    """An object whose `repr` is the call that makes it, without what the defaults make anyway.
+
+    A subclass needs nothing but an `__init__`: what it is called with is noted.
+    """
+
+    # The call that made the object, by position and by name.
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting(cls.__init__)  # type: ignore[method-assign]  # of its signature
+
+    def __repr__(self) -> str:
+        return call(type(self).__name__, settings(self))
+
+
+def _noting(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def __init__(self: Configured, *args: Any, **options: Any) -> None:  # noqa: N807  (is one)
+        if self._made_with is None:  # the outermost call is the user's
+            self._made_with = args, options
+        init(self, *args, **options)
+
+    return __init__
+
+
+def settings(x: Configured) -> dict[str, Any]:
+    """Return the arguments that an object was made with and that are not the defaults, by name.
+
+    A number or a name that the object has as an attribute is that of now.
+    """
+    if x._made_with is None:  # made without a call, as by a subclass's `__new__`
+        return {}
+    args, options = x._made_with
+    signature = inspect.signature(type(x))
+    given = signature.bind(*args, **options).arguments
+    found: dict[str, Any] = {}
+    for name, parameter in signature.parameters.items():
+        value = given.get(name, parameter.default)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= given.get(name, {})
+            continue
+        now = vars(x).get(name, value)
+        if _is_plain(value) and _is_plain(now):
+            value = now
+        if not _same(value, parameter.default):
+            found[name] = value
+    return found
+
+
+def call(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return the text of a call, in which long arguments are cut short."""
+    return f"{name}({', '.join(f'{key}={_TEXT.repr(x)}' for key, x in arguments.items())})"
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, (numbers.Number, str))
+
+
+def _same(x: Any, default: Any) -> bool:
+    # Arrays would compare by entries.
+    return x is default or (_is_plain(x) and _is_plain(default) and bool(x == default))
+
+
+class _Text(reprlib.Repr):
+    """The texts of arguments: functions by their names, arrays by their shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 4, 80, 80
+        self.maxlist = self.maxtuple = self.maxdict = 8
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if inspect.isroutine(x) or inspect.isclass(x):
+            return str(x.__qualname__)
+        if isinstance(x, (Configured, Backend)):
+            return builtins.repr(x)
+        if getattr(x, "shape", ()) != ():
+            return f"<{x.dtype} array {tuple(x.shape)}>"
+        text = builtins.repr(x)
+        return text if len(text) <= self.maxother else f"<{type(x).__qualname__}>"
+
+
+_TEXT = _Text()
