@@ -68,6 +68,23 @@ def _with(cost: np.ndarray, value: float, *entries: tuple[Any, ...]) -> np.ndarr
     return cost
 
 
+def _crowded(ties: bool) -> np.ndarray:
+    """Return `(4, 60, 120)`: rows want the same columns, of which there are not enough.
+
+    So large, and so crowded, that a solver that looks at the few best columns of each row first
+    has to see when they no longer are the best. With ties, costs are whole numbers.
+    """
+    rng, favourites = np.random.default_rng(1), np.arange(120)
+    few = np.where(favourites < 12, rng.uniform(0, 16, (60, 120)), rng.uniform(16, 20, (60, 120)))
+    many = np.where(favourites < 40, rng.uniform(0, 6, (60, 120)), rng.uniform(6, 12, (60, 120)))
+    common = rng.uniform(0, 6, (60, 120)) + rng.uniform(0, 20, 120)
+    product = rng.uniform(0, 20, (60, 1)) * rng.uniform(0, 20, 120)
+    if ties:
+        few, common, product = np.floor(few), np.floor(common), np.floor(product)
+        many = np.where(favourites < 40, 0, rng.integers(1, 40, (60, 120)))
+    return np.stack([few, many, common, product])
+
+
 def _identity(batch: int, n: int, m: int) -> np.ndarray:
     row = np.arange(n)
     return np.tile(np.where(row < m, row, -1), (batch, 1))
@@ -91,6 +108,12 @@ LONG_PATH = np.array([[INF] * 3, [-1, -1, 2], [1, INF, INF], [2, -1, INF], [2, 1
 # Bounded by what every integer dtype holds, and exact in half precision.
 WHOLE = np.random.default_rng(5).integers(0, 100, WIDE).astype(float)
 
+# For the native solver alone: others take no such short cuts, and long for them.
+CROWDED = (
+    Case("crowded", _crowded(ties=False)),
+    Case("crowded_ties", _crowded(ties=True)),
+    Case("crowded_priced", _crowded(ties=False), unmatched_cost=14.0),
+)
 CASES = (
     Case("wide", _random(*WIDE), essential=True),
     Case("square", _random(*SQUARE)),

@@ -10,7 +10,7 @@ import pytest
 
 import hungarian_core as hc
 from hungarian_core.testing import checks
-from hungarian_core.testing.cases import CASES, WIDE, Case
+from hungarian_core.testing.cases import CASES, CROWDED, WIDE, Case
 from hungarian_core.testing.driver import Driver
 
 SOLVERS = ("core", "native", "scipy")
@@ -33,6 +33,14 @@ def test_optimal_and_certified(driver: Driver, case: Case, solver: str) -> None:
             checks.run(driver, case, solver)
         return
     cost, found = checks.run(driver, case, solver)
+    checks.check(driver, case, cost, checks.on_host(driver, found))
+
+
+@pytest.mark.parametrize("case", CROWDED, ids=str)
+def test_shortlists_of_the_native_solver(driver: Driver, case: Case) -> None:
+    """Optimal and certified too where it does not look at all columns at every step."""
+    _prepare(driver, case, "native")
+    cost, found = checks.run(driver, case, "native")
     checks.check(driver, case, cost, checks.on_host(driver, found))
 
 
