@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-import hungarian_core
+from hungarian_core import Backend, host_solver
 from hungarian_core.testing import Driver
+from hungarian_core.testing.names import NAMES
 
 # Elsewhere the suite skips what is not there; in this project the native solver has to be.
-hungarian_core.host_solver("native")
+host_solver("native")
 
 Function = Callable[..., Any]
 # What NumPy has no name for; it travels as float32, which holds it exactly.
@@ -24,8 +26,22 @@ HALF = {"bfloat16": "float32"}
 
 
 def numpy() -> list[Driver]:
-    """Return the drivers of NumPy."""
-    return [Driver()]
+    """Return the drivers of NumPy: as it is, and with no name but those of the checklist."""
+
+    class Checklist(Backend):
+        def namespace(self, *arrays: Any) -> Any:
+            xp = super().namespace(*arrays)
+            return SimpleNamespace(**{name: getattr(xp, name) for name in NAMES})
+
+        def host_call(self, function: Function, *arrays: Any, like: Any) -> Any:
+            results = function(*arrays)
+            return tuple(np.asarray(x, dtype) for x, (_, dtype) in zip(results, like, strict=True))
+
+    class Named(Driver):
+        name = "numpy-checklist"
+        backend = Checklist()
+
+    return [Driver(), Named()]
 
 
 def torch() -> list[Driver]:
@@ -249,7 +265,7 @@ def array_api_strict() -> list[Driver]:
     """Return the drivers of array_api_strict: its strictest flags, and a device of its own."""
     import array_api_strict as xp
 
-    from hungarian_core import Backend, host_array
+    from hungarian_core import host_array
 
     class StrictBackend(Backend):
         name = "array_api_strict"
