@@ -54,7 +54,7 @@ class Solution(NamedTuple):
 
 
 class Backend:
-    """A framework, as the core sees it. Every method is a hook with an eager default.
+    """A framework, as the core sees it. Every method but `readable` is a hook with a default.
 
     Attributes:
         name: The root module of the framework's arrays, for error messages.
@@ -98,10 +98,17 @@ class Backend:
     def on_host(self, x: Array) -> bool:
         """Say whether NumPy can read `x` where it lies, without a device transfer.
 
-        For a traced array: whether it will be so, and a call out of the program
-        is welcome, when the program runs.
+        For a traced array: True if the compiled program may call back to Python while it runs.
         """
         return True
+
+    def readable(self, x: Array) -> bool:
+        """Say whether the values of `x` are there and can be read without a wait.
+
+        What is told about values is told of readable arrays: by an error, or a warning. It
+        follows from the two hooks above.
+        """
+        return not self.is_traced(x) and self.on_host(x)
 
     def stop_gradient(self, x: Array) -> Array:
         """Return `x` as a constant for differentiation."""

@@ -335,8 +335,8 @@ def slices(sizes: Any, chosen: Any, losses: Any, weights: Any) -> None:
             )
 
 
-def solved(
-    status: Array,
+def raise_unless_solved(
+    status: Array | None,
     nan: str,
     backend: Backend,
     xp: Namespace,
@@ -345,11 +345,12 @@ def solved(
     rows: Array | None = None,
     maximize: bool = False,
 ) -> None:
-    """Raise if a problem has NaN or -inf costs, or no finite matching; for concrete arrays only.
+    """Raise if a problem has NaN or -inf costs, or no finite matching, where that can be read.
 
-    `price[..., n]` and the mask of rows, where there are such, tell whether the price is at fault.
+    A status of None says that all are solved. `price[..., n]` and the mask of rows, where there
+    are such, tell whether the price is at fault.
     """
-    if not bool(xp.any(status != 0)):
+    if status is None or not backend.readable(status) or not bool(xp.any(status != 0)):
         return
     invalid = status == INVALID
     if bool(xp.any(invalid)):

@@ -29,6 +29,21 @@ def mask_of(
     return found
 
 
+def checked_masks(
+    row_mask: Any, col_mask: Any, cost: Array, backend: Backend, xp: Namespace
+) -> tuple[Array | None, Array | None]:
+    """Return the masks of the rows and of the columns of `cost[..., n, m]`, checked."""
+    if row_mask is None and col_mask is None:
+        return None, None
+    *batch, n, m = backend.shape(cost)
+    return (
+        None if row_mask is None
+        else mask_of("row_mask", row_mask, (*batch, n), cost, backend, xp),
+        None if col_mask is None
+        else mask_of("col_mask", col_mask, (*batch, m), cost, backend, xp),
+    )  # fmt: skip
+
+
 def price_of(
     price: Any,
     shape: tuple[Any, ...],
@@ -64,7 +79,7 @@ def price_of(
             given = xp.where(lost & (given > 0), _INF, given)
             given = xp.where(lost & (given < 0), -_INF, given)
     found = xp.broadcast_to(xp.astype(given, cost.dtype, copy=False), shape[:-1])
-    if lost is not None and _readable(lost, backend):
+    if lost is not None and backend.readable(lost):
         lost = xp.broadcast_to(lost, shape[:-1])
         _checks.fits("unmatched_cost", lost if rows is None else lost & rows, cost.dtype, xp)
     warn_if_rounded("unmatched_cost", given.dtype, found, rows, backend, xp)
@@ -88,13 +103,13 @@ def warn_if_rounded(
     It takes a pass over the floats `x` that integers of `dtype` became, if values can be read
     without a wait.
     """
-    if not xp.isdtype(dtype, "integral") or not _readable(x, backend):
+    if not xp.isdtype(dtype, "integral") or not backend.readable(x):
         return
     kind, digits = ("float32", 24) if x.dtype == xp.float32 else ("float64", 53)
     # The next integer is rounded to 2**digits itself.
     large = xp.abs(x) >= 2.0**digits
     large = large if valid is None else large & valid
-    if _readable(large, backend) and bool(xp.any(large)):
+    if backend.readable(large) and bool(xp.any(large)):
         warnings.warn(
             f"{name} holds integers of 2**{digits} or more, which are solved as {kind} and rounded "
             "to it: the matching and its cost may be off by the rounding; subtract what all have "
@@ -109,7 +124,3 @@ def valid_pairs(rows: Array | None, cols: Array | None, cost: Array, xp: Namespa
     if rows is None and cols is None:
         return None
     return among_valid(xp.ones_like(cost, dtype=xp.bool), rows, cols)
-
-
-def _readable(x: Array, backend: Backend) -> bool:
-    return not backend.is_traced(x) and backend.on_host(x)

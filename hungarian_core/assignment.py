@@ -6,10 +6,11 @@ from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Problem
-from hungarian_core._inputs import mask_of, price_of, valid_pairs, warn_if_rounded
+from hungarian_core._dtypes import index_dtype, solving_dtype
+from hungarian_core._inputs import checked_masks, price_of, valid_pairs, warn_if_rounded
 from hungarian_core._registry import backend_of, get_backend
-from hungarian_core._solvers.dispatch import solve, solving_dtype
-from hungarian_core._solvers.policies import unsound
+from hungarian_core._solvers.dispatch import solve
+from hungarian_core._solvers.policies import among_valid, unsound
 from hungarian_core._tracing import unconverted
 
 Nan = Literal["raise", "worst", "forbid"]
@@ -149,21 +150,16 @@ def assign(
     if dtype != xp.float32 and dtype != xp.float64:
         _checks.real("cost", cost, xp)
         cost = xp.astype(cost, solving_dtype(dtype, xp))
-    rows = cols = price = None
-    if row_mask is not None:
-        rows = mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)
-    if col_mask is not None:
-        cols = mask_of("col_mask", col_mask, (*shape[:-2], shape[-1]), cost, backend, xp)
+    rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
+    price = None
     if unmatched_cost is not None:
         price = price_of(unmatched_cost, shape, cost, rows, backend, xp)
     if dtype != cost.dtype and xp.isdtype(dtype, "integral"):
         warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
     problem = Problem(cost, rows, cols, price, maximize, nan)
     found = solve(problem, solver=solver, backend=backend)
-    status = found.status
-    if status is not None and not backend.is_traced(status) and backend.on_host(status):
-        _checks.solved(status, nan, backend, xp, price=price, rows=rows, maximize=maximize)
-    col4row, row4col, total, u, v, _ = found  # a slice of a named tuple stops Dynamo 2.6
+    col4row, row4col, total, u, v, status = found  # a slice of a named tuple stops Dynamo 2.6
+    _checks.raise_unless_solved(status, nan, backend, xp, price=price, rows=rows, maximize=maximize)
     return Assignment(col4row, row4col, total, u, v)
 
 
@@ -205,7 +201,7 @@ def linear_sum_assignment(
     found = assign(cost_matrix, maximize=maximize, solver=solver, backend=backend)
     n, m = shape
     known = isinstance(n, int) and isinstance(m, int)
-    readable = not backend.is_traced(found.col4row) and backend.on_host(found.col4row)
+    readable = backend.readable(found.col4row)
     if readable or not known:
         return found.indices()
     # All of the smaller side are matched, so no length depends on values.
@@ -243,14 +239,8 @@ def count_invalid(
     cost = backend.stop_gradient(backend.asarray(cost))
     xp = backend.namespace(cost)
     _checks.real("cost", cost, xp)
-    shape = backend.shape(cost)
-    _checks.cost_shape(shape)
+    _checks.cost_shape(backend.shape(cost))
     table = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
-    bad = unsound(-table if maximize else table, xp)
-    if row_mask is not None:
-        bad = bad & mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)[..., :, None]
-    if col_mask is not None:
-        shape = (*shape[:-2], shape[-1])
-        bad = bad & mask_of("col_mask", col_mask, shape, cost, backend, xp)[..., None, :]
-    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
-    return xp.sum(xp.astype(bad, index), axis=(-2, -1))
+    rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
+    invalid = among_valid(unsound(-table if maximize else table, xp), rows, cols)
+    return xp.sum(xp.astype(invalid, index_dtype(xp)), axis=(-2, -1))

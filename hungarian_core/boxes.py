@@ -30,9 +30,9 @@ from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
-from hungarian_core._solvers.dispatch import solving_dtype
 
 Format = Literal["cxcywh", "xyxy", "xywh"]
 Form = Literal["safe", "parity"]

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
-from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core.costs import classes
 from hungarian_core.costs.classes import as_index, power, times, transposed
 
@@ -333,7 +333,7 @@ def _product(a: Array, b: Array, xp: Namespace) -> Array:
 def _parted(x: Array, backend: Backend, xp: Namespace) -> tuple[Array, tuple[Array, Array] | None]:
     """Return logits with 0 for infinite ones, and where -inf and +inf were; None for nowhere."""
     infinite = classes.infinite(x, xp)
-    if not backend.is_traced(infinite) and backend.on_host(infinite) and not xp.any(infinite):
+    if backend.readable(infinite) and not xp.any(infinite):
         return x, None
     sides = (xp.astype(infinite & side, x.dtype) for side in (x < 0, x > 0))
     return xp.where(infinite, xp.zeros_like(x), x), tuple(sides)

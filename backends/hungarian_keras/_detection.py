@@ -53,7 +53,7 @@ class _Packed(SetLoss):
         whole = keras.ops.floor(given)
         odd = keras.ops.not_equal(given, whole)  # NaN too
         backend = _core.get_backend(None, given)
-        if not backend.is_traced(given) and backend.on_host(given):
+        if backend.readable(given):
             _checks.labels_whole(*(keras.ops.convert_to_numpy(x) for x in (given, odd)))
         whole = keras.ops.where(odd, self.num_classes, keras.ops.minimum(whole, _LARGEST))
         return keras.ops.cast(keras.ops.maximum(whole, -1), "int32")

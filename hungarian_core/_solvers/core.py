@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hungarian_core._backend import Array, Namespace
+from hungarian_core._dtypes import index_dtype
 from hungarian_core._solvers.policies import Matching
 
 INF = float("inf")
@@ -61,7 +62,7 @@ def solve(
     if static and (n == 0 or m == 0 or (isinstance(size, int) and size == 0)):
         return _without_edges(cost, rows, cols, price, xp=xp)
 
-    index = xp.argmin(cost[:, 0, :], axis=1).dtype
+    index = index_dtype(xp)
     order = xp.cumulative_sum(xp.ones_like(rows, dtype=index), axis=1) - 1
     level = None
     if price is None and col_mask is not None:
@@ -92,7 +93,7 @@ class _Batch:
     def __init__(self, cost: Array, price: Array | None, n: Any, m: Any, xp: Namespace) -> None:
         self.cost, self.price, self.n, self.width, self.xp = cost, price, n, m, xp
         first = cost[:, 0, :]
-        self.index = xp.argmin(first, axis=1).dtype
+        self.index = index_dtype(xp)
         # Derived from the input, so that the device follows.
         self.lane = xp.cumulative_sum(xp.ones_like(cost[:, 0, 0], dtype=self.index)) - 1
         self.row_ids = xp.cumulative_sum(xp.ones_like(cost[:1, :, 0], dtype=self.index), axis=1) - 1
@@ -302,7 +303,7 @@ def _without_edges(
     cost: Array, rows: Array, cols: Array, price: Array | None, *, xp: Namespace
 ) -> Matching:
     """Solve no problems, or problems without rows or columns: nothing is matched."""
-    index = xp.argsort(xp.astype(rows, xp.int8), axis=1).dtype
+    index = index_dtype(xp)
     u, v = xp.sum(cost, axis=2), xp.sum(cost, axis=1)  # zeros: an axis is empty
     feasible = xp.all(xp.ones_like(rows), axis=1)
     if price is not None:

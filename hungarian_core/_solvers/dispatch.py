@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hungarian_core._backend import Array, Backend, DType, Namespace, Problem, Solution
+from hungarian_core._backend import Array, Backend, Namespace, Problem, Solution
+from hungarian_core._dtypes import index_dtype
 from hungarian_core._solvers import core
 from hungarian_core._solvers.host import HostSolver, answer, host_solver
 from hungarian_core._solvers.policies import Matching, by_minimising
@@ -49,7 +50,7 @@ def _by_host(problem: Problem, host: HostSolver, backend: Backend) -> Solution:
     cost = problem.cost
     *batch, n, m = backend.shape(cost)
     xp = backend.namespace(cost)
-    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    index = index_dtype(xp)
     rows, cols, each = (*batch, n), (*batch, m), tuple(batch)
     like = (
         (rows, index), (cols, index), (each, cost.dtype), (rows, cost.dtype), (cols, cost.dtype),
@@ -101,17 +102,3 @@ def _by_core_with_unknown_extents(
     return Matching(
         found.col4row[:, :n], found.row4col[:, :m], found.u[:, :n], found.v[:, :m], found.feasible
     )
-
-
-def solving_dtype(dtype: DType, xp: Namespace) -> DType:
-    """Return the dtype to solve costs of `dtype` in: float32, or float64 for wider and integers.
-
-    Integers become float64, which holds them exactly up to 2**53; where a framework
-    has no float64, float32, exact up to 2**24.
-    """
-    if dtype == xp.float32 or dtype == xp.float64:
-        return dtype
-    if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits < 32:
-        return xp.float32
-    floats = xp.__array_namespace_info__().dtypes(kind="real floating")
-    return floats.get("float64", floats["float32"])

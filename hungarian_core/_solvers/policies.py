@@ -34,14 +34,15 @@ def by_minimising(
     """Solve a problem whose cost has `shape` by a solver that only minimises sound costs."""
     *batch, n, m = shape
     size = math.prod(batch)
-    rows, cols, price = problem.row_mask, problem.col_mask, problem.unmatched_cost
-    cost = xp.reshape(problem.cost, (size, n, m))
-    rows = None if rows is None else xp.reshape(rows, (size, n))
-    cols = None if cols is None else xp.reshape(cols, (size, m))
-    price = None if price is None else xp.reshape(price, (size, n))
-    if problem.maximize:
+    cost, rows, cols, price, maximize, nan = problem
+    cost = xp.reshape(cost, (size, n, m))
+    rows, cols, price = (
+        None if x is None else xp.reshape(x, (size, extent))
+        for x, extent in ((rows, n), (cols, m), (price, n))
+    )
+    if maximize:
         cost, price = -cost, None if price is None else -price
-    cost, invalid = judge(cost, rows, cols, price, problem.nan, _without_entries(n, m), xp)
+    cost, invalid = judge(cost, rows, cols, price, nan, _without_entries(n, m), xp)
 
     # A solver meets no NaN, not even in a sample that is lost.
     cost = xp.where(unsound(cost, xp), _INF, cost)
@@ -53,18 +54,17 @@ def by_minimising(
         _unscaled(x, by, xp) for x, by in ((total, scale), (u, scale[:, None]), (v, scale[:, None]))
     )
 
-    if problem.maximize:
+    if maximize:
         total, u, v = -total, -u, -v
-    lost = invalid | ~feasible
+    failed = invalid | ~feasible
     status = xp.where(feasible, xp.zeros_like(feasible, dtype=xp.uint8), INFEASIBLE)
-    return Solution(
-        xp.reshape(xp.where(lost[:, None], -1, col4row), (*batch, n)),
-        xp.reshape(xp.where(lost[:, None], -1, row4col), (*batch, m)),
-        xp.reshape(xp.where(lost, _NAN, total), tuple(batch)),
-        xp.reshape(xp.where(lost[:, None], _NAN, u), (*batch, n)),
-        xp.reshape(xp.where(lost[:, None], _NAN, v), (*batch, m)),
-        xp.reshape(xp.where(invalid, INVALID, status), tuple(batch)),
-    )
+    col4row, row4col = (xp.where(failed[:, None], -1, x) for x in (col4row, row4col))
+    u, v = (xp.where(failed[:, None], _NAN, x) for x in (u, v))
+    found = (
+        (col4row, (n,)), (row4col, (m,)), (xp.where(failed, _NAN, total), ()), (u, (n,)), (v, (m,)),
+        (xp.where(invalid, INVALID, status), ()),
+    )  # fmt: skip
+    return Solution(*(xp.reshape(x, (*batch, *own)) for x, own in found))
 
 
 def unsound(cost: Array, xp: Namespace) -> Array:

@@ -28,10 +28,10 @@ def load() -> Callable[..., Solution]:
     if not _installed:
         raise ImportError('solver="scipy" needs SciPy: pip install scipy, or choose solver="core"')
     importlib.import_module("scipy.optimize")  # now, not in the middle of the first call
-    return solve
+    return solve_by_scipy
 
 
-def solve(
+def solve_by_scipy(
     cost: Floats,
     row_mask: Bools | None,
     col_mask: Bools | None,
@@ -89,11 +89,9 @@ def _duals(
     col4row: np.ndarray,
     row4col: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recover duals `u[b, n]`, `v[b, m]` from an optimal matching by shortest paths.
+    """Recover duals `u[b, n]`, `v[b, m]` from an optimal matching.
 
-    A matched row i is tight, ``u[i] = c[i, s(i)] - v[s(i)]``, so dual feasibility reads
-    ``v[s(k)] <= c[i, s(k)] - c[i, s(i)] + v[s(i)]``: the largest such v under its upper bounds
-    are distances in a graph without negative cycles, because the matching is optimal.
+    Either the rows are the smaller side here, or they have prices; otherwise the matrix is turned.
     """
     size, n, m = table.shape
     if n > m and price is None:
@@ -106,41 +104,72 @@ def _duals(
     if n == 0 or m == 0:
         return np.where(valid_rows, way_out, 0), np.zeros((size, m))
     matched = col4row >= 0
+    # Columns have duals of at most 0; a row that left at its price keeps that price as dual.
+    left = valid_rows & ~matched & np.isfinite(way_out)
+    paid = np.where(left, way_out, np.nan)
+    surplus = (valid_rows.sum(1) > valid_cols.sum(1)) & (price is None)
+    if n > m:
+        open_columns = row4col >= 0
+        u, v = _potentials(
+            table, np.where(matched, col4row, 0), valid_rows, open_columns, matched, paid, surplus
+        )
+        return u, np.where(open_columns, v, 0)
+    # Only matched columns need a dual, and there are at most n: column k is that of row k here.
     partner = np.where(matched, col4row, 0)
-    if n <= m:  # only matched columns need a dual, and there are at most n
-        home, open_column = np.broadcast_to(np.arange(n), (size, n)), matched
-        edges = np.take_along_axis(table, partner[:, None, :], axis=2)
-    else:
-        home, open_column, edges = partner, row4col >= 0, table
-    usable = valid_rows[:, :, None] & open_column[:, None, :]
-    edges = np.where(usable, edges, np.inf).astype(np.float64)
-    own = np.take_along_axis(table, partner[:, :, None], axis=2)[:, :, 0].astype(np.float64)
+    table = np.take_along_axis(table, partner[:, None, :], axis=2)
+    home = np.broadcast_to(np.arange(n), (size, n))
+    u, v = _potentials(table, home, valid_rows, matched, matched, paid, surplus)
+    full = np.zeros((size, m))
+    sample, row = np.nonzero(matched)
+    full[sample, col4row[sample, row]] = v[sample, row]
+    return u, full
+
+
+def _potentials(
+    table: Floats,
+    home: np.ndarray,
+    valid_rows: Bools,
+    open_columns: Bools,
+    matched: Bools,
+    paid: Floats,
+    surplus: Bools,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the duals of the rows and of the open columns, as shortest distances.
+
+    A matched row i is tight, ``u[i] = c[i, s(i)] - v[s(i)]``, so dual feasibility reads
+    ``v[s(k)] <= c[i, s(k)] - c[i, s(i)] + v[s(i)]``: the largest such v under its upper bounds
+    are distances in a graph without negative cycles, because the matching is optimal.
+
+    Args:
+        table: `[b, n, k]`, the costs.
+        home: `[b, n]`, the column s(i) of each row that is matched, any for others.
+        valid_rows: `[b, n]`.
+        open_columns: `[b, k]`, those that are matched.
+        matched: `[b, n]`, which rows are.
+        paid: `[b, n]`, the price at which a row left, NaN for one that did not.
+        surplus: `[b]`, where rows without a price are left over.
+    """
+    usable = valid_rows[:, :, None] & open_columns[:, None, :]
+    edges = np.where(usable, table, np.inf).astype(np.float64)
+    own = np.take_along_axis(table, home[:, :, None], axis=2)[:, :, 0].astype(np.float64)
     own = np.where(matched, own, 0)
     # Rounding can make a cycle of length 0 look negative by an ulp: smaller gains do not count.
     scale = np.max(np.abs(edges), axis=(1, 2), where=np.isfinite(edges), initial=0)
     tolerance = (4 * np.finfo(np.float64).eps * scale)[:, None]
 
-    # Columns have duals of at most 0; a row that left at its price keeps that price as dual.
-    left = valid_rows & ~matched & np.isfinite(way_out)
-    u_left = np.where(left, way_out, 0)
-    bounds = np.where(left[:, :, None], edges, np.inf) - u_left[:, :, None]
+    left = ~np.isnan(paid)
+    paid = np.where(left, paid, 0)
+    bounds = np.where(left[:, :, None], edges, np.inf) - paid[:, :, None]
     steps = np.where(matched[:, :, None], edges - own[:, :, None], np.inf)
     v = _distances(np.minimum(bounds.min(axis=1), 0), steps, home, tolerance)
-    u = np.where(matched, own - np.take_along_axis(v, home, axis=1), u_left)
-    surplus = (valid_rows.sum(1) > valid_cols.sum(1)) & (price is None)
+    u = np.where(matched, own - np.take_along_axis(v, home, axis=1), paid)
     if surplus.any():
         # There the rows have duals of at most 0, those left over 0: the same, transposed.
         steps = edges.transpose(0, 2, 1) - own[:, :, None]
-        u_surplus = _distances(np.zeros((size, n)), steps, home, tolerance)
+        u_surplus = _distances(np.zeros_like(own), steps, home, tolerance)
         u = np.where(surplus[:, None], np.where(matched, u_surplus, 0), u)
         v = np.where(surplus[:, None], own - u, v)
-
-    if n > m:
-        return u, np.where(open_column, v, 0)
-    full = np.zeros((size, m))
-    sample, row = np.nonzero(matched)
-    full[sample, col4row[sample, row]] = v[sample, row]
-    return u, full
+    return u, v
 
 
 def _distances(

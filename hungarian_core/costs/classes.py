@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._registry import get_backend
-from hungarian_core._solvers.dispatch import solving_dtype
 
 ClassCost = Literal["softmax", "focal", "focal_parity", "nll"]
 Activation = Literal["softmax", "sigmoid"]
@@ -201,8 +201,7 @@ def _cost(
     alpha, gamma = parameters or (0.0, 0.0)
     costs = table(kind, statistics(logits, activation, xp), alpha, gamma, xp)
     outside = (labels < 0) | (labels >= shape[-1])
-    readable = not backend.is_traced(outside) and backend.on_host(outside)
-    if readable:
+    if backend.readable(outside):
         _checks.labels(
             outside, labels, f"0 to {shape[-1] - 1}, as logits has {shape[-1]} classes; labels "
             "that begin with 1 need one to be subtracted, and padding a label in range",
@@ -215,8 +214,7 @@ def _cost(
 
 def as_index(x: Array, xp: Namespace) -> Array:
     """Return integers in the dtype that a framework takes for indices."""
-    index: Any = xp.__array_namespace_info__().default_dtypes()["indexing"]
-    return xp.astype(x, index, copy=False)
+    return xp.astype(x, index_dtype(xp), copy=False)
 
 
 def transposed(x: Array, rank: int, xp: Namespace) -> Array:

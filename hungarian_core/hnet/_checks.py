@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hungarian_core._checks import mask, one_of, real, same, whole
+from hungarian_core._checks import one_of, real, same, whole
 
-__all__ = ["association", "distance_shape", "mask", "one_of", "real", "size", "structure"]
+__all__ = ["association", "distance_shape", "one_of", "real", "size", "structure"]
 
 
 def distance_shape(shape: tuple[Any, ...]) -> None:

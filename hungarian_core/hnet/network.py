@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import solving_dtype
+from hungarian_core._inputs import checked_masks
 from hungarian_core._registry import get_backend
-from hungarian_core._solvers.dispatch import solving_dtype
+from hungarian_core._solvers.policies import among_valid
 from hungarian_core._tracing import unconverted
 from hungarian_core.hnet import _checks
 
@@ -137,19 +139,12 @@ def _inputs(
     """Check and convert the arguments of `associate`; also return the dtype of its result."""
     distance = backend.asarray(distance)
     xp = backend.namespace(distance)
-    shape = backend.shape(distance)
-    _checks.distance_shape(shape)
+    _checks.distance_shape(backend.shape(distance))
     _checks.real("distance", distance, xp)
     came = distance.dtype
     distance = xp.astype(distance, solving_dtype(came, xp), copy=False)
-    valid = xp.ones_like(distance, dtype=xp.bool)
-    for name, mask, at in (("row_mask", row_mask, -1), ("col_mask", col_mask, -2)):
-        if mask is None:
-            continue
-        mask = backend.asarray(mask, like=distance)
-        expected = shape[:-1] if at == -1 else (*shape[:-2], shape[-1])
-        _checks.mask(name, mask, expected, backend, xp)
-        valid = valid & (mask[..., :, None] if at == -1 else mask[..., None, :])
+    rows, cols = checked_masks(row_mask, col_mask, distance, backend, xp)
+    valid = among_valid(xp.ones_like(distance, dtype=xp.bool), rows, cols)
     _checks.structure(params)
     arrays = {
         name: xp.astype(backend.asarray(x, like=distance), distance.dtype, copy=False)

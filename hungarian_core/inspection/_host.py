@@ -8,8 +8,8 @@ import numpy as np
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
-from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core.assignment import Assignment
 from hungarian_core.inspection import _inputs
 

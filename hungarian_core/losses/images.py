@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
-from hungarian_core._solvers.dispatch import solving_dtype
 from hungarian_core.assignment import Assignment
 from hungarian_core.losses.kernels import Recipe, matching_terms
 from hungarian_core.losses.pairs import warn_if_swapped
@@ -65,7 +65,7 @@ def inputs(
             # NumPy has no bfloat16.
             truth = xp.astype(truth, solving_dtype(truth.dtype, xp), copy=False)
             both = truth, given.mask
-            if all(not backend.is_traced(x) and backend.on_host(x) for x in both):
+            if all(backend.readable(x) for x in both):
                 backend.host_call(checks.true_boxes, *both, like=())
     classes = recipe.logits - softmax
     found = scenes(logits, boxes, given, classes, repeat, groups, query_mask, backend)

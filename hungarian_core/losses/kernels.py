@@ -107,7 +107,7 @@ def passes(recipe: Recipe, scenes: Scenes, extra_cost: Array | None, backend: Ba
     if recipe.solver in ("auto", "native") and recipe.plain:
         # A transform may map any of what decides about the matching.
         arrays = [x for x in (*scenes[:6], extra_cost) if x is not None]
-        if all(backend.on_host(x) and not backend.is_traced(x) for x in arrays):
+        if all(backend.readable(x) for x in arrays):
             host = host_solver(recipe.solver)
             if hasattr(host, "pairs"):
                 return Native(recipe, scenes, host, backend)

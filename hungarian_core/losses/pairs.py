@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._solvers.dispatch import solving_dtype
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core._tracing import level_of_caller
 from hungarian_core.assignment import Assignment
 

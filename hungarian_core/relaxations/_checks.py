@@ -81,7 +81,7 @@ def _number(
             "array () of one"
         )
     constant = backend.stop_gradient(x)
-    if not backend.is_traced(constant) and backend.on_host(constant):
+    if backend.readable(constant):
         _finite(name, float(constant), zero, wanted, like, xp)
     return xp.astype(x, like.dtype, copy=False)
 

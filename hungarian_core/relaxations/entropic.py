@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import index_dtype
 from hungarian_core.relaxations.ascent import Rule, climb
 from hungarian_core.relaxations.implicit import attach
 from hungarian_core.relaxations.noise import noise_like
@@ -143,7 +144,7 @@ def _relaxation(task: Task, matrix: Array, taken: Array, off: Array) -> Relaxati
     tall, wide = sides(task)
     matrix = matrix[..., :-1, :] if wide else matrix
     matrix = matrix[..., :-1] if tall else matrix
-    index = task.xp.__array_namespace_info__().default_dtypes()["indexing"]
+    index = index_dtype(task.xp)
     return Relaxation(matrix, task.xp.astype(taken, index), off)
 
 

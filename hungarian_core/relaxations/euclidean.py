@@ -14,6 +14,7 @@ value in the dual problem. `ascent` does the same with a step of Newton's method
 from __future__ import annotations
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import index_dtype
 from hungarian_core.relaxations.ascent import Rule, climb
 from hungarian_core.relaxations.implicit import attach
 from hungarian_core.relaxations.polytope import Lines, Polytope, polytope
@@ -43,7 +44,7 @@ def dykstra(
         xp.zeros_like(few) + tolerance, like=(0, 1, 2, 5, 5), options=(iterations,),
     )  # fmt: skip
     value = attach(kernel, value, tight_rows > 0, tight_cols > 0, _slope, backend)
-    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    index = index_dtype(xp)
     return Relaxation(value, xp.astype(taken, index), off)
 
 

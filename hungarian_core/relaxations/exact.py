@@ -10,6 +10,7 @@ from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace, Problem
+from hungarian_core._dtypes import index_dtype
 from hungarian_core._solvers.dispatch import solve
 from hungarian_core.assignment import Assignment
 from hungarian_core.relaxations.noise import Noise, noise_like
@@ -141,8 +142,9 @@ def match(cost: Array, task: Task, samples: int | None = None) -> Assignment:
     problem = Problem(backend.stop_gradient(cost), rows, cols)
     found = solve(problem, solver=task.solver, backend=backend)
     status = found.status
-    if status is not None and not backend.is_traced(status) and backend.on_host(status):
-        _checks.solved(status if samples is None else status[0, ...], "raise", backend, xp)
+    if status is not None and samples is not None:
+        status = status[0, ...]
+    _checks.raise_unless_solved(status, "raise", backend, xp)
     return Assignment(*found[:5])
 
 
@@ -191,7 +193,7 @@ def _split(**values: Any) -> tuple[dict[str, Array], dict[str, Any]]:
 def _exact(matrix: Array, total: Array, task: Task) -> Relaxation:
     """Return a matrix that took no iterations, NaN where there is no matching."""
     xp = task.xp
-    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    index = index_dtype(xp)
     return Relaxation(
         xp.where(xp.isnan(total)[..., None, None], _NAN, matrix),
         xp.zeros_like(total, dtype=index),

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
+from hungarian_core._dtypes import index_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core._tracing import unconverted
 from hungarian_core.assignment import Nan, Solver
@@ -185,7 +186,7 @@ def assignment_matrix(
 def _of_nothing(problem: Task, lost: Array) -> Relaxation:
     """Return the association of no rows, no columns or no problems, which is in the graph."""
     xp = problem.xp
-    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    index = index_dtype(xp)
     residual = xp.zeros_like(lost, dtype=problem.cost.dtype)
     return Relaxation(problem.cost * 0, xp.zeros_like(lost, dtype=index), residual)
 

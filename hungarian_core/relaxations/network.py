@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hungarian_core._backend import Array
+from hungarian_core._dtypes import index_dtype
 from hungarian_core._solvers.policies import among_valid
 from hungarian_core.hnet.network import associate
 from hungarian_core.relaxations import _checks
@@ -28,7 +29,7 @@ def hnet(task: Task, *, params: Mapping[str, Array]) -> Relaxation:
     matrix = associate(distance, params, row_mask=task.rows, col_mask=task.cols, backend=backend)
     matrix = xp.where(open_, matrix, 0)
     off = backend.stop_gradient(_off(matrix, task))
-    index = xp.__array_namespace_info__().default_dtypes()["indexing"]
+    index = index_dtype(xp)
     return Relaxation(matrix, xp.zeros_like(off, dtype=index), off)
 
 

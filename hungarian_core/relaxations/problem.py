@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._inputs import mask_of, valid_pairs, warn_if_rounded
-from hungarian_core._solvers.dispatch import solving_dtype
+from hungarian_core._dtypes import solving_dtype
+from hungarian_core._inputs import checked_masks, valid_pairs, warn_if_rounded
 from hungarian_core._solvers.policies import INFEASIBLE, INVALID, among_valid, judge, unsound
 
 _INF = float("inf")
@@ -68,19 +68,14 @@ def task(
     _checks.real("cost", cost, xp)
     given = cost.dtype
     cost = xp.astype(cost, solving_dtype(given, xp), copy=False)
-    rows = cols = None
-    if row_mask is not None:
-        rows = mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)
-    if col_mask is not None:
-        cols = mask_of("col_mask", col_mask, (*shape[:-2], shape[-1]), cost, backend, xp)
+    rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
     if xp.isdtype(given, "integral"):
         valid = valid_pairs(rows, cols, cost, xp)
         warn_if_rounded("cost", given, backend.stop_gradient(cost), valid, backend, xp)
     empty = any(isinstance(extent, int) and extent == 0 for extent in shape[-2:])
     cost = -cost if maximize else cost
     sound, status = _sound(backend.stop_gradient(cost), rows, cols, nan, empty, xp)
-    if not backend.is_traced(status) and backend.on_host(status):
-        _checks.solved(status, nan, backend, xp)
+    _checks.raise_unless_solved(status, nan, backend, xp)
     lost = status != 0
     sound = xp.where(lost[..., None, None], 0, sound)
     # What the policy put in the place of an entry is a constant.

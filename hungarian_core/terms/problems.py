@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._solvers.dispatch import solving_dtype
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core.costs.classes import as_index
 from hungarian_core.terms.targets import Targets, blank
 
@@ -140,7 +140,7 @@ def _labels(
         classless = outside & targets.ignore
         outside = outside & ~targets.ignore
     lost: Array | None = outside
-    if not backend.is_traced(outside) and backend.on_host(outside):
+    if backend.readable(outside):
         _checks.labels(
             outside, labels, f"0 to {num_classes - 1} with num_classes={num_classes}; labels that "
             "begin with 1 need num_classes to be one more, and an object without a class "
