@@ -40,20 +40,19 @@ def meant(value: Any, allowed: Iterable[str]) -> str:
     return f". Did you mean {known[close[0]]!r}?" if close else ""
 
 
-def options(who: str, function: Callable[..., Any], given: Iterable[str], *others: str) -> None:
-    """Check that keyword arguments, to be passed on to `function` later, are options of it.
+def options(who: str, function: Callable[..., Any], given: Iterable[str]) -> None:
+    """Check that names are those of arguments of `function`, but its first.
 
     Args:
         who: What the user called.
-        function: Its keyword-only parameters are the options.
+        function: A function, or the `__init__` of a class.
         given: The names that came.
-        *others: Parameters that are no options, as they come with each call.
 
     Raises:
         TypeError: One is none, as a call of Python would say at once.
     """
-    parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in others]
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    known = [p.name for p in parameters]
     for name in given:
         if name not in known:
             raise TypeError(

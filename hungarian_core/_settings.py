@@ -10,6 +10,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hungarian_core import _options
 from hungarian_core._backend import Backend
 
 
@@ -28,12 +29,19 @@ class Configured:
             cls.__init__ = _noting(cls.__init__)  # type: ignore[method-assign]  # of its signature
 
     def __repr__(self) -> str:
-        return call(type(self).__name__, settings(self))
+        return f"{type(self).__name__}({written(settings(self))})"
 
 
 def _noting(init: Callable[..., None]) -> Callable[..., None]:
+    """Return an `__init__` that notes what it gets, and says what was meant by a name unknown."""
+    parameters = inspect.signature(init).parameters
+    known, passes_on = tuple(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
     @functools.wraps(init)
     def __init__(self: Configured, *args: Any, **options: Any) -> None:  # noqa: N807  (is one)
+        for name in options:
+            if name not in known and not passes_on:
+                _options.options(type(self).__name__, init, options)
         if self._made_with is None:  # the outermost call is the user's
             self._made_with = args, options
         init(self, *args, **options)
@@ -65,9 +73,9 @@ def settings(x: Configured) -> dict[str, Any]:
     return found
 
 
-def call(name: str, arguments: Mapping[str, Any]) -> str:
-    """Return the text of a call, in which long arguments are cut short."""
-    return f"{name}({', '.join(f'{key}={_TEXT.repr(x)}' for key, x in arguments.items())})"
+def written(arguments: Mapping[str, Any]) -> str:
+    """Return arguments as a call has them, long ones cut short."""
+    return ", ".join(f"{name}={_TEXT.repr(x)}" for name, x in arguments.items())
 
 
 def _is_plain(x: Any) -> bool:
@@ -92,7 +100,7 @@ class _Text(reprlib.Repr):
             return str(x.__qualname__)
         if isinstance(x, (Configured, Backend)):
             return builtins.repr(x)
-        if getattr(x, "shape", ()) != ():
+        if hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, numbers.Number):
             return f"<{x.dtype} array {tuple(x.shape)}>"
         text = builtins.repr(x)
         return text if len(text) <= self.maxother else f"<{type(x).__qualname__}>"

@@ -62,3 +62,79 @@ def test_a_front_door_has_the_signature_and_its_backend(name: str) -> None:
     assert inspect.signature(door) == inspect.signature(loss)
     assert door([1] if name == "HungarianLoss" else 1).backend is hungarian_numpy.backend
     assert loss([1] if name == "HungarianLoss" else 1).backend is None
+
+
+# Modules of PyTorch
+
+
+@pytest.fixture
+def ht() -> Any:
+    return pytest.importorskip("hungarian_torch", exc_type=ImportError)
+
+
+@pytest.mark.parametrize("name", ["DetrLoss", "AlignedDetrLoss", "HungarianLoss"])
+def test_a_module_has_the_signatures_of_the_loss(ht: Any, name: str) -> None:
+    module, loss = getattr(ht, name), getattr(hc, name)
+    assert inspect.signature(module) == inspect.signature(loss)
+    assert inspect.signature(module.forward) == inspect.signature(loss.__call__)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "of_a_call"),
+    [
+        ("MatchedLoss", hc.loss, ["y_true", "y_pred", "mask", "pred_mask"]),
+        ("PITLoss", hc.pit_loss, ["estimates", "references", "mask", "estimate_mask"]),
+    ],
+)
+def test_a_module_has_the_options_of_the_function(
+    ht: Any, name: str, function: Any, of_a_call: list[str]
+) -> None:
+    module = getattr(ht, name)
+    options = inspect.signature(module).parameters
+    assert list(inspect.signature(module().forward).parameters) == of_a_call
+    expected = inspect.signature(function).parameters.items()
+    assert dict(options) == {name: p for name, p in expected if name not in of_a_call}
+
+
+def test_a_module_shows_its_settings_and_its_children(ht: Any) -> None:
+    torch = pytest.importorskip("torch")
+    assert repr(ht.DetrLoss.preset("lw_detr", 3, groups=2)) == (
+        "DetrLoss(num_classes=3, class_loss='ia_bce', class_cost=2.0, groups=2)"
+    )
+    assert repr(ht.MatchedLoss(cost=hc.costs.l1)) == "MatchedLoss(cost=l1)"
+    inner = torch.nn.BCEWithLogitsLoss(pos_weight=torch.ones(1), reduction="none")
+    loss = ht.HungarianLoss([2, 1], slice_losses_fn=[torch.nn.L1Loss(reduction="none"), inner])
+    expected = """HungarianLoss(
+  slices=[2, 1], slice_losses_fn=[L1Loss(), BCEWithLogitsLoss()]
+  (slice_losses): ModuleList(
+    (0): L1Loss()
+    (1): BCEWithLogitsLoss()
+  )
+)"""
+    for again in (loss, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert repr(again) == expected
+        assert list(again.state_dict()) == ["slice_losses.1.pos_weight"]
+        # What is trained or moved is what is computed with.
+        assert again.slice_losses[1] is again.slice_losses_fn[1]
+        assert again.backend is ht.backend
+
+
+def test_a_module_is_called_as_modules_are(ht: Any) -> None:
+    torch = pytest.importorskip("torch")
+    seen: list[Any] = []
+    loss = ht.DetrLoss(3)
+    loss.register_forward_hook(lambda module, args, out: seen.append(out.total))
+    logits, boxes = torch.zeros(1, 2, 4), torch.full((1, 2, 4), 0.4)
+    targets = [{"labels": torch.tensor([1]), "boxes": torch.full((1, 4), 0.5)}]
+    total = loss(logits, boxes, targets).total
+    assert seen == [total]
+    # Eager PyTorch takes lists of numbers, as the loss of the core with this backend.
+    same = hc.DetrLoss(3, backend="torch")(logits.tolist(), boxes.tolist(), targets).total
+    assert torch.equal(total, same)
+
+
+def test_a_learnt_weight_is_a_parameter_of_the_module(ht: Any) -> None:
+    torch = pytest.importorskip("torch")
+    loss = ht.DetrLoss(3, bbox_weight=torch.nn.Parameter(torch.tensor(2.0)))
+    assert list(loss.state_dict()) == ["bbox_weight"]
+    assert repr(loss) == "DetrLoss(num_classes=3, bbox_weight=<torch.float32 array ()>)"

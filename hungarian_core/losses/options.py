@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core import _checks
@@ -20,23 +20,13 @@ _FUNCTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def check_options(
-    who: str, function: Callable[..., Any], given: Mapping[str, Any], *others: str
-) -> None:
-    """Check keyword arguments that `function`, such as `loss`, is going to be called with.
-
-    Args:
-        who: What the user called.
-        function: Its keyword-only parameters are the options.
-        given: What came.
-        *others: Keyword-only parameters that are no options, as they come with each call.
+def check_options(given: Mapping[str, Any]) -> None:
+    """Check the values of options that `loss` or `pit_loss` is going to be called with.
 
     Raises:
-        TypeError: A name is not that of an option.
         ValueError: A value is not one that the option has.
         ImportError: No solver of the name is installed.
     """
-    _checks.options(who, function, given, *others)
     for name, value in given.items():
         if name in _NAMED:
             _checks.one_of(name, value, _NAMED[name])

@@ -1,0 +1,181 @@
+"""The losses as modules: those of the core that are objects, joined with `torch.nn.Module`.
+
+A loss of the core is called by `__call__`, and a module by `forward`, around which `__call__`
+puts hooks and compilation. So each class takes the one for the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+import hungarian_core as _core
+from hungarian_core import Assignment, Backend
+from hungarian_core._settings import Configured, settings, written
+from hungarian_core.assignment import Nan, Solver
+from hungarian_core.costs import CostFunction
+from hungarian_core.losses.base import Loss
+from hungarian_core.losses.options import check_options
+from hungarian_core.losses.pairs import Reduction
+from hungarian_core.losses.permutation import SignalMetric
+from hungarian_torch._backend import backend
+
+
+class _Module(nn.Module):
+    """A module that shows the settings of a loss beside what it contains."""
+
+    def extra_repr(self) -> str:
+        """Return the settings that are not the defaults."""
+        assert isinstance(self, Configured)
+        return written(settings(self))
+
+
+class DetrLoss(_core.DetrLoss, _Module):
+    """`hungarian_core.DetrLoss` as a module, on tensors.
+
+    Arguments, those of `forward`, and what comes back are as there.
+    """
+
+    default_backend = backend
+    forward = _core.DetrLoss.__call__
+    __call__ = nn.Module.__call__
+    __repr__ = nn.Module.__repr__
+
+
+class AlignedDetrLoss(_core.AlignedDetrLoss, _Module):
+    """`hungarian_core.AlignedDetrLoss` as a module, on tensors.
+
+    Arguments, those of `forward`, and what comes back are as there.
+    """
+
+    default_backend = backend
+    forward = _core.AlignedDetrLoss.__call__
+    __call__ = nn.Module.__call__
+    __repr__ = nn.Module.__repr__
+
+
+class HungarianLoss(_core.HungarianLoss, _Module):
+    """`hungarian_core.HungarianLoss` as a module, on tensors.
+
+    Arguments, those of `forward`, and what comes back are as there. Slice losses that are modules
+    are children of this one, `slice_losses`.
+    """
+
+    default_backend = backend
+    forward = _core.HungarianLoss.__call__
+    __call__ = nn.Module.__call__
+    __repr__ = nn.Module.__repr__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "slice_losses_fn":
+            self.slice_losses = nn.ModuleList(f for f in value or () if isinstance(f, nn.Module))
+
+
+class MatchedLoss(Loss, _Module):
+    """`hungarian_core.loss` as a module, on tensors: its options are given once, and checked then.
+
+    Args:
+        cost, pair_loss, reduction, nan, solver, return_assignment, backend: As for
+            `hungarian_core.loss`.
+
+    Raises:
+        TypeError: An option is none of these.
+        ValueError: An option has a value that it cannot have.
+        ImportError: No solver of this name is installed.
+    """
+
+    default_backend = backend
+    __repr__ = nn.Module.__repr__
+
+    def __init__(
+        self,
+        *,
+        cost: str | CostFunction = "euclidean",
+        pair_loss: str | CostFunction | None = None,
+        reduction: Reduction = "mean",
+        nan: Nan = "raise",
+        solver: Solver = "auto",
+        return_assignment: bool = False,
+        backend: str | Backend | None = None,
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {
+            "cost": cost,
+            "pair_loss": pair_loss,
+            "reduction": reduction,
+            "nan": nan,
+            "solver": solver,
+            "return_assignment": return_assignment,
+            "backend": self.default_backend if backend is None else backend,
+        }
+        check_options(self.options)
+
+    def forward(
+        self,
+        y_true: Tensor,
+        y_pred: Tensor,
+        mask: Tensor | None = None,
+        pred_mask: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Assignment]:
+        """Return the loss of `y_pred` `(B, m, d)` against `y_true` `(B, n, d)`.
+
+        `mask` `(B, n)` and `pred_mask` `(B, m)` are bool, True where there is an object.
+        """
+        return _core.loss(y_true, y_pred, mask=mask, pred_mask=pred_mask, **self.options)
+
+
+class PITLoss(Loss, _Module):
+    """`hungarian_core.pit_loss` as a module, on tensors: its options are given once.
+
+    Args:
+        metric, reduction, zero_mean, nan, solver, return_assignment, backend: As for
+            `hungarian_core.pit_loss`.
+
+    Raises:
+        TypeError: An option is none of these.
+        ValueError: An option has a value that it cannot have.
+        ImportError: No solver of this name is installed.
+    """
+
+    default_backend = backend
+    __repr__ = nn.Module.__repr__
+
+    def __init__(
+        self,
+        *,
+        metric: SignalMetric | CostFunction = "si_sdr",
+        reduction: Reduction = "mean",
+        zero_mean: bool = False,
+        nan: Nan = "raise",
+        solver: Solver = "auto",
+        return_assignment: bool = False,
+        backend: str | Backend | None = None,
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {
+            "metric": metric,
+            "reduction": reduction,
+            "zero_mean": zero_mean,
+            "nan": nan,
+            "solver": solver,
+            "return_assignment": return_assignment,
+            "backend": self.default_backend if backend is None else backend,
+        }
+        check_options(self.options)
+
+    def forward(
+        self,
+        estimates: Tensor,
+        references: Tensor,
+        mask: Tensor | None = None,
+        estimate_mask: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Assignment]:
+        """Return the loss of `estimates` `(B, m, time)` against `references` `(B, n, time)`.
+
+        `mask` `(B, n)` and `estimate_mask` `(B, m)` are bool, True where there is a signal.
+        """
+        return _core.pit_loss(
+            estimates, references, mask=mask, estimate_mask=estimate_mask, **self.options
+        )
