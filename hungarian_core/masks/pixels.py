@@ -1,33 +1,17 @@
-"""Masks: what it costs to take a predicted one for a true one, their losses, and points of them.
-
-A prediction is a mask of logits, and a truth one of numbers in [0, 1], or of booleans. The last
-two axes of an array are the height and width of a mask; with ``axes=1`` a mask is one axis of P
-points, as `sample` returns them, and with ``axes=3`` a volume.
-
-- `pairwise_bce`, `pairwise_focal` and `pairwise_dice` compare every true mask with every
-  predicted one by products of matrices: no array is n times as large as the predictions.
-- `bce`, `focal` and `dice` are the losses of pairs.
-- `sample` reads masks at points between the pixels, and `uncertain_points` chooses the points
-  where a prediction is least certain, among random ones that the caller draws.
-
-Everything is computed in the dtype of the logits, or in float32 for float16 and bfloat16, and is
-differentiable; nothing overflows for finite logits. An infinite logit is a pixel without doubt: it
-costs nothing where it is right, and infinity where it is wrong. Of a true mask that is padding,
-NaN comes through to its own row of costs, which the `row_mask` of `assign` takes out, or to its own
-loss. Where gradients are taken, set padding to 0 beforehand: 0 times NaN would reach the logits.
-"""
+"""What predicted masks cost, each with every true one, and the losses of pairs."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend, DType, Namespace
+from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core.costs import classes
-from hungarian_core.costs.classes import as_index, power, times, transposed
+from hungarian_core.costs.classes import power, times, transposed
+from hungarian_core.masks.points import padded
 
 
 def pairwise_bce(
@@ -176,102 +160,6 @@ def dice(
     return 1 - (common + 1) / (xp.sum(p, axis=-1) + xp.sum(targets, axis=-1) + 1)
 
 
-def sample(masks: Array, points: Array, *, backend: str | Backend | None = None) -> Array:
-    """Return masks at points, bilinear between the centres of the pixels and 0 outside.
-
-    Args:
-        masks: `(..., K, H, W)` of logits, probabilities, integers or booleans.
-        points: `(..., P, 2)`, the same points for the K masks: x from 0 at the left edge of a
-            mask to 1 at its right edge, y from 0 at its upper edge to 1 at its lower. Axes before
-            these broadcast, so that masks `(..., K, 1, H, W)` have points `(..., K, P, 2)` each
-            of their own.
-        backend: As for `pairwise_bce`.
-
-    Returns:
-        `(..., K, P)` in the dtype of `masks`, or of `points` if `masks` are not floating, at least
-        float32. It is ``grid_sample(masks, 2 * points - 1, align_corners=False)`` of PyTorch,
-        differentiable in masks and points.
-
-    Raises:
-        ValueError: Shapes or dtypes do not fit.
-    """
-    backend = get_backend(backend, masks=masks, points=points)
-    masks = backend.asarray(masks)
-    points = backend.asarray(points, like=masks)
-    xp = backend.namespace(masks, points)
-    shape, came = backend.shape(masks), backend.shape(points)
-    _checks.sampled(shape, came)
-    _checks.real("masks", masks, xp)
-    _checks.real("points", points, xp)
-    floating = xp.isdtype(masks.dtype, "real floating")
-    dtype = solving_dtype((masks if floating else points).dtype, xp)
-    points = xp.astype(points, dtype, copy=False)
-
-    *batch, height, width = shape
-    flat, missing = xp.reshape(masks, (*batch, height * width)), len(came) - len(shape) + 1
-    flat = _padded(flat, missing)
-    columns = _neighbours(points[..., 0], width, backend, xp)
-    stride = _number(width, columns[0].at.dtype, backend, xp)
-    total: Any = 0
-    for row in _neighbours(points[..., 1], height, backend, xp):
-        for column in columns:
-            at = _padded((row.at * stride + column.at)[..., None, :], -missing)
-            values = xp.astype(xp.take_along_axis(flat, at, axis=-1), dtype, copy=False)
-            weight = _padded((row.weight * column.weight)[..., None, :], -missing)
-            total = total + times(weight, values, xp)
-    return total
-
-
-def uncertain_points(
-    logits: Array,
-    candidates: Array,
-    count: int,
-    *,
-    importance_ratio: float = 0.75,
-    backend: str | Backend | None = None,
-) -> Array:
-    """Return points for each predicted mask, most of them where it is least certain.
-
-    The caller draws the candidates, uniformly from [0, 1]; nothing here is random. The last
-    ``count - int(importance_ratio * count)`` of them are taken as they are, and of the others
-    those where the logit is nearest to 0; equals go in order.
-
-    Args:
-        logits: `(..., K, H, W)`.
-        candidates: `(..., K, R, 2)`, as the points of `sample`. Axes before the last two
-            broadcast: `(R, 2)` are candidates for all masks.
-        count: How many points to return, at most R. To draw as Mask2Former does, R is
-            ``3 * count`` and those that are taken as they are.
-        importance_ratio: The share of points that are chosen, 0 to 1.
-        backend: As for `pairwise_bce`.
-
-    Returns:
-        `(..., K, count, 2)`, first the chosen ones, in the dtype of `candidates`. They are
-        constants for the gradient of the logits.
-
-    Raises:
-        ValueError: Shapes, dtypes or options do not fit.
-
-    Reference:
-        Kirillov et al., PointRend: Image Segmentation as Rendering, CVPR 2020, section 3.1. Cheng
-        et al., CVPR 2022, as for `pairwise_bce`.
-    """
-    backend = get_backend(backend, logits=logits, candidates=candidates)
-    logits = backend.stop_gradient(backend.asarray(logits))
-    candidates = backend.asarray(candidates, like=logits)
-    xp = backend.namespace(logits, candidates)
-    shape, came = backend.shape(logits), backend.shape(candidates)
-    count, importance_ratio = _checks.chosen(count, importance_ratio, came)
-    chosen = int(importance_ratio * count)
-    drawn = came[-2] - (count - chosen)
-    others, rest = candidates[..., :drawn, :], candidates[..., drawn:, :]
-    certainty = xp.abs(sample(logits[..., None, :, :], others, backend=backend)[..., 0, :])
-    order = xp.argsort(certainty, axis=-1, stable=True)[..., :chosen, None]
-    uncertain = xp.take_along_axis(_padded(others, len(shape) - len(came)), order, axis=-2)
-    rest = xp.broadcast_to(rest, (*backend.shape(order)[:-2], count - chosen, 2))
-    return xp.concat([uncertain, rest], axis=-2)
-
-
 def _masks(
     targets: Array, logits: Array, axes: int, pairwise: bool, backend: str | Backend | None
 ) -> tuple[Array, Array, Backend, Namespace]:
@@ -292,8 +180,8 @@ def _masks(
 
     targets, logits = flat(targets), flat(logits)
     return (
-        _padded(targets, logits.ndim - targets.ndim),
-        _padded(logits, targets.ndim - logits.ndim),
+        padded(targets, logits.ndim - targets.ndim),
+        padded(logits, targets.ndim - logits.ndim),
         backend,
         xp,
     )
@@ -364,37 +252,3 @@ def _mean_product(
             wrong = wrong if infinite is None else wrong + _product(truths[k], infinite[k], xp)
     cost = cost / xp.sum(xp.ones_like(targets), axis=-1, keepdims=True)
     return cost if infinite is None else xp.where(wrong > 0, math.inf, cost)
-
-
-class _Neighbour(NamedTuple):
-    """One of the two pixels along an axis that a point lies between, `[..., P]`."""
-
-    at: Array  # its index
-    weight: Array  # 0 if it is outside
-
-
-def _neighbours(
-    points: Array, extent: Any, backend: Backend, xp: Namespace
-) -> tuple[_Neighbour, _Neighbour]:
-    extent = _number(extent, points.dtype, backend, xp)
-    place = points * extent - 0.5
-    low = xp.floor(place)
-    high, part = low + 1, place - low
-    low_inside, high_inside = (low >= 0) & (low < extent), (high >= 0) & (high < extent)
-    # A pixel outside reads its neighbour: of anything else, 0 times infinity would be NaN.
-    low_at = xp.where(low_inside, low, xp.where(high_inside, high, 0))
-    high_at = xp.where(high_inside, high, xp.where(low_inside, low, 0))
-    return (
-        _Neighbour(as_index(low_at, xp), xp.where(low_inside, 1 - part, 0)),
-        _Neighbour(as_index(high_at, xp), xp.where(high_inside, part, 0)),
-    )
-
-
-def _number(extent: Any, dtype: DType, backend: Backend, xp: Namespace) -> Any:
-    """Return an extent as something to calculate with in a dtype."""
-    return extent if isinstance(extent, int) else xp.astype(backend.asarray(extent), dtype)
-
-
-def _padded(x: Array, axes: int) -> Array:
-    """Return `x` with so many new axes in front, if any."""
-    return x[(None,) * axes + (...,)] if axes > 0 else x
