@@ -68,6 +68,7 @@ __all__ = [
     "relaxations",
     "solve",
 ]
+__dir__ = [*__all__, "__version__"].copy
 
 if not TYPE_CHECKING:  # where types are checked, a name that is not there is an error
 

@@ -8,10 +8,12 @@ import inspect
 import numbers
 import reprlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from hungarian_core import _options
 from hungarian_core._backend import Backend
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Configured:
@@ -57,19 +59,23 @@ def settings(x: Configured) -> dict[str, Any]:
     if x._made_with is None:  # made without a call, as by a subclass's `__new__`
         return {}
     args, options = x._made_with
-    signature = inspect.signature(type(x))
-    given = signature.bind(*args, **options).arguments
-    found: dict[str, Any] = {}
-    for name, parameter in signature.parameters.items():
-        value = given.get(name, parameter.default)
-        if parameter.kind is parameter.VAR_KEYWORD:
-            found |= given.get(name, {})
-            continue
+    given = inspect.signature(type(x)).bind(*args, **options)
+    given.apply_defaults()
+    for name, value in given.arguments.items():
         now = vars(x).get(name, value)
         if _is_plain(value) and _is_plain(now):
-            value = now
-        if not _same(value, parameter.default):
-            found[name] = value
+            given.arguments[name] = now
+    return changed(type(x), given.arguments)
+
+
+def changed(made_by: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments of a function that are not its defaults."""
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(made_by).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= arguments.get(name, {})
+        elif not _same(arguments[name], parameter.default):
+            found[name] = arguments[name]
     return found
 
 
@@ -83,6 +89,8 @@ def _is_plain(x: Any) -> bool:
 
 
 def _same(x: Any, default: Any) -> bool:
+    if isinstance(x, (list, tuple)) and isinstance(default, (list, tuple)):
+        return len(x) == len(default) and all(map(_same, x, default))
     # Arrays would compare by entries.
     return x is default or (_is_plain(x) and _is_plain(default) and bool(x == default))
 
@@ -94,6 +102,12 @@ class _Text(reprlib.Repr):
         super().__init__()
         self.maxlevel, self.maxstring, self.maxother = 4, 80, 80
         self.maxlist = self.maxtuple = self.maxdict = 8
+
+    def repr_dict(self, x: Any, level: int) -> str:
+        if level <= 0 or len(x) > self.maxdict:
+            return f"{{...{len(x)} entries}}"
+        pairs = (f"{self.repr1(k, level - 1)}: {self.repr1(y, level - 1)}" for k, y in x.items())
+        return "{" + ", ".join(pairs) + "}"  # in their order, and not sorted
 
     def repr_instance(self, x: Any, level: int) -> str:
         if inspect.isroutine(x) or inspect.isclass(x):
@@ -107,3 +121,28 @@ class _Text(reprlib.Repr):
 
 
 _TEXT = _Text()
+
+
+def passing_on(made_by: Callable[..., Any], *but: str, defaults: bool = True) -> Callable[[F], F]:
+    """Return a decorator of a function that passes its ``**options`` on: its signature names them.
+
+    Args:
+        made_by: What takes the options as arguments.
+        *but: Arguments that are not passed on.
+        defaults: Whether the defaults are those of `made_by`, and not something else (``...``).
+    """
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [*signature.parameters.values()][:-1]
+        names = {*(p.name for p in own), *but}
+        passed = [
+            p.replace(kind=p.KEYWORD_ONLY, default=p.default if defaults else ...)
+            for p in inspect.signature(made_by).parameters.values()
+            if p.name not in names
+        ]
+        signature = signature.replace(parameters=[*own, *passed])
+        function.__signature__ = signature  # type: ignore[attr-defined]  # which functions take
+        return function
+
+    return decorate

@@ -37,6 +37,9 @@ from hungarian_core._registry import get_backend
 Format = Literal["cxcywh", "xyxy", "xywh"]
 Form = Literal["safe", "parity"]
 
+__all__ = ["Form", "Format", "area", "ciou", "convert", "diou", "giou", "iou"]
+__dir__ = __all__.copy
+
 # Below it a denominator counts as 0. Its square is a normal number of float32, and so is the
 # greatest slope there is, 1 / TINY of a ratio in units of TINY.
 _TINY = 1e-18

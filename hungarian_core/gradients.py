@@ -25,6 +25,9 @@ from hungarian_core.relaxations.exact import changes, disturbed, match, total
 from hungarian_core.relaxations.noise import Noise
 from hungarian_core.relaxations.problem import task
 
+__all__ = ["assignment_cost", "fenchel_young_loss"]
+__dir__ = __all__.copy
+
 _NAN = float("nan")
 
 

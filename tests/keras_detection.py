@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,20 @@ def test_wrong_shapes() -> None:
     loss, logits = of("detr")
     with pytest.raises(ValueError, match=r"with 5 classes; expected 4: num_classes \+ 1"):
         loss(truth(), prediction(logits + 1))
+
+
+def test_a_loss_shows_its_settings_and_what_it_takes() -> None:
+    loss = DetrLoss(CLASSES, preset="detr", groups=2, class_cost=1.0)
+    assert repr(loss) == "DetrLoss(num_classes=3, preset='detr', class_cost=1.0, groups=2)"
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert again.get_config() == loss.get_config()
+    assert "preset='detr'" in repr(again)
+    parameters = inspect.signature(DetrLoss).parameters
+    assert {"num_classes", "preset", "dtype", "giou_cost"} <= set(parameters)
+    expected = inspect.signature(hc.AlignedDetrLoss).parameters["form"]
+    assert inspect.signature(AlignedDetrLoss).parameters["form"] == expected
+
+
+def test_a_misspelt_option_is_told() -> None:
+    with pytest.raises(TypeError, match=r"no option 'clas_cost'.*Did you mean 'class_cost'"):
+        DetrLoss(CLASSES, clas_cost=1.0)

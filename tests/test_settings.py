@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import pickle
 from typing import Any
@@ -40,6 +41,72 @@ LOSSES: list[tuple[Any, str]] = [
 def test_a_loss_shows_the_call_that_makes_it(loss: Any, expected: str) -> None:
     assert repr(loss) == expected
     assert repr(copy.deepcopy(loss)) == repr(pickle.loads(pickle.dumps(loss))) == expected
+
+
+@pytest.mark.parametrize(
+    ("thing", "expected"),
+    [
+        (hc.costs.keypoint_distance(), "keypoint_distance()"),
+        (
+            hc.costs.keypoint_distance([0.1, 0.2], visibility=False, area=np.float32(3)),
+            "keypoint_distance(sigmas=(0.1, 0.2), visibility=False, area=3.0)",
+        ),
+        (
+            hc.costs.WeightedSum({"b": (2, hc.costs.focal, ("labels", "logits")), "a": (1, "l1")}),
+            "WeightedSum(terms={'b': (2, focal, ('labels', 'logits')), 'a': (1, 'l1')})",
+        ),
+        (
+            hc.costs.WeightedSum({f"t{k}": (1.0, "l1") for k in range(9)}),
+            "WeightedSum(terms={...9 entries})",
+        ),
+        (hc.StabilityMeter(3, max_history=10_000), "StabilityMeter(num_cols=3)"),
+        (hc.get_backend("numpy"), "<NumPyBackend 'numpy'>"),
+    ],
+    ids=str,
+)
+def test_what_else_shows_its_settings(thing: Any, expected: str) -> None:
+    assert repr(thing) == expected
+
+
+def test_a_backend_shows_its_axis() -> None:
+    jax = pytest.importorskip("hungarian_jax", exc_type=ImportError)
+    assert repr(jax.JaxBackend("batch")) == "JaxBackend(axis_name='batch')"
+    assert repr(jax.backend) == "<JaxBackend 'jax'>"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["costs", "masks", "boxes", "gradients", "relaxations", "hnet", "inspection", "testing"],
+)
+def test_a_module_lists_what_there_is(name: str) -> None:
+    module = importlib.import_module(f"hungarian_core.{name}")
+    assert dir(module) == sorted(module.__all__)
+    for entry in dir(module):
+        getattr(module, entry)
+
+
+def test_the_library_lists_what_there_is() -> None:
+    """Also what is loaded when it is asked for, and none of what the module itself imports."""
+    assert dir(hc) == sorted([*hc.__all__, "__version__"])
+    assert "explain" in dir(hc)
+    for entry in dir(hc):
+        getattr(hc, entry)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "tensorflow"])
+def test_a_front_door_lists_what_there_is(name: str) -> None:
+    module = pytest.importorskip(f"hungarian_{name}", exc_type=ImportError)
+    assert dir(module) == sorted(module.__all__)
+
+
+def test_a_misspelt_option_is_told() -> None:
+    for make, meant in (
+        (lambda: hc.DetrLoss(3, class_wieght=2.0), "class_weight"),  # type: ignore[call-arg]
+        (lambda: hc.HungarianLoss([3], slice_weigths=[1]), "slice_weights"),  # type: ignore[call-arg]
+        (lambda: hc.StabilityMeter(num_columns=3), "num_cols"),  # type: ignore[call-arg]
+    ):
+        with pytest.raises(TypeError, match=rf"no option .*Did you mean '{meant}'\?"):
+            make()
 
 
 def test_a_number_set_later_is_shown() -> None:
@@ -138,3 +205,13 @@ def test_a_learnt_weight_is_a_parameter_of_the_module(ht: Any) -> None:
     loss = ht.DetrLoss(3, bbox_weight=torch.nn.Parameter(torch.tensor(2.0)))
     assert list(loss.state_dict()) == ["bbox_weight"]
     assert repr(loss) == "DetrLoss(num_classes=3, bbox_weight=<torch.float32 array ()>)"
+
+
+def test_the_loss_of_a_model_shows_and_checks_what_is_changed(ht: Any) -> None:
+    loss = ht.TransformersLoss("ForObjectDetection", form="safe", class_cost=2.0)
+    assert repr(loss) == (
+        "TransformersLoss(loss_type='ForObjectDetection', class_cost=2.0, form='safe')"
+    )
+    assert "giou_weight" in inspect.signature(ht.TransformersLoss).parameters
+    with pytest.raises(TypeError, match=r"no option 'bbox_wieght'.*mean 'bbox_weight'\?"):
+        ht.TransformersLoss("ForObjectDetection", bbox_wieght=1.0)

@@ -66,3 +66,4 @@ __all__ = [
     "pad_targets",
     "pit_loss",
 ]
+__dir__ = __all__.copy

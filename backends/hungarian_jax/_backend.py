@@ -25,6 +25,11 @@ class JaxBackend(Backend):
     def __init__(self, axis_name: str | None = None) -> None:
         self.axis_name = axis_name
 
+    def __repr__(self) -> str:
+        if self.axis_name is None:
+            return super().__repr__()
+        return f"JaxBackend(axis_name={self.axis_name!r})"
+
     def namespace(self, *arrays: Any) -> Any:
         return _namespace
 

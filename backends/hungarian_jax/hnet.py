@@ -6,8 +6,6 @@ association, params))(params)`` is one too, and an optimiser of optax takes both
 
 from __future__ import annotations
 
-from typing import Any
-
 from jax import Array
 
 from hungarian_core import bind
@@ -21,10 +19,11 @@ load_pretrained = bind(_core.load_pretrained, backend)
 save = _core.save
 
 
-def init_params(*, seed: int = 0, **architecture: Any) -> dict[str, Array]:
+def init_params(*, width: int = 16, layers: int = 10, seed: int = 0) -> dict[str, Array]:
     """Return random parameters to start training from, as `hungarian_core.hnet.init_params`."""
-    params = _core.init_params(seed=seed, **architecture)
+    params = _core.init_params(width=width, layers=layers, seed=seed)
     return {name: backend.asarray(x) for name, x in params.items()}
 
 
 __all__ = ["associate", "association_loss", "init_params", "load", "load_pretrained", "save"]
+__dir__ = __all__.copy

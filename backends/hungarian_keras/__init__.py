@@ -204,3 +204,4 @@ __all__ = [
     "compute_euclidean_distance",
     "hungarian_loss",
 ]
+__dir__ = __all__.copy

@@ -11,6 +11,7 @@ import numpy as np
 from keras.src import backend as _keras_backend  # masks have no public door
 
 import hungarian_core as _core
+from hungarian_core._settings import Configured
 from hungarian_keras import _checks
 
 
@@ -24,7 +25,7 @@ class Sets(NamedTuple):
     pred_mask: Any
 
 
-class SetLoss(keras.losses.Loss):
+class SetLoss(Configured, keras.losses.Loss):
     """A loss of sets, with one value per sample, which Keras weighs and reduces.
 
     `keras.losses.Loss` casts what comes to the dtype of the loss, and multiplies values by the

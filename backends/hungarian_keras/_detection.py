@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 import hungarian_core as _core
+from hungarian_core._settings import passing_on
 from hungarian_keras import _checks
 from hungarian_keras._base import SetLoss, plain
 
@@ -95,6 +96,7 @@ class DetrLoss(_Packed):
         model.compile("adam", loss=DetrLoss(num_classes, preset="detr"))
     """
 
+    @passing_on(_core.DetrLoss, "backend", defaults=False)
     def __init__(
         self,
         num_classes: int,
@@ -132,6 +134,7 @@ class AlignedDetrLoss(_Packed):
         **options: Other arguments of `hungarian_core.AlignedDetrLoss`.
     """
 
+    @passing_on(_core.AlignedDetrLoss, "backend")
     def __init__(
         self,
         num_classes: int,

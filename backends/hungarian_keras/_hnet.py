@@ -21,26 +21,26 @@ class HNet(keras.layers.Layer):
     that contains it can be saved and loaded.
 
     Args:
-        seed: Of the initial weights.
-        shapes: The shapes of the weights by their names, in the place of `architecture`.
+        width, layers, seed: Of the initial weights, as for `hungarian_core.hnet.init_params`.
+        shapes: The shapes of the weights by their names, in the place of `width` and `layers`.
         name, trainable, dtype: As for `keras.layers.Layer`.
-        **architecture: The other arguments of `hungarian_core.hnet.init_params`, such as `width`.
     """
 
     def __init__(
         self,
         *,
+        width: int = 16,
+        layers: int = 10,
         seed: int = 0,
         shapes: Mapping[str, Any] | None = None,
         name: str | None = None,
         trainable: bool = True,
         dtype: Any = None,
-        **architecture: Any,
     ) -> None:
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         self.seed = seed
         if shapes is None:
-            initial = hnet.init_params(seed=seed, **architecture)
+            initial = hnet.init_params(width=width, layers=layers, seed=seed)
         else:  # Keras makes the layer of a saved model, and then sets its weights
             initial = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
         self.shapes = {key: value.shape for key, value in initial.items()}

@@ -281,3 +281,4 @@ solve.pairs = pairs  # type: ignore[attr-defined]  # as above
 solve.grades = grades  # type: ignore[attr-defined]  # as above
 
 __all__ = ["describe", "get_num_threads", "set_num_threads", "solve", "solve_at"]
+__dir__ = __all__.copy

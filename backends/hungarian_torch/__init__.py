@@ -47,3 +47,4 @@ __all__ = [
     "pad_targets",
     "pit_loss",
 ]
+__dir__ = __all__.copy

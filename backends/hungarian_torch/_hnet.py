@@ -22,17 +22,16 @@ class HNet(nn.Module):
     network does beyond those that it was trained on has to be tried.
 
     Args:
-        seed: Of the initial weights.
-        **architecture: The other arguments of `hungarian_core.hnet.init_params`, such as `width`.
+        width, layers, seed: Of the initial weights, as for `hungarian_core.hnet.init_params`.
 
     Attributes:
         metadata: What a file of weights says of itself; empty without a file.
     """
 
-    def __init__(self, *, seed: int = 0, **architecture: Any) -> None:
+    def __init__(self, *, width: int = 16, layers: int = 10, seed: int = 0) -> None:
         super().__init__()
         self.metadata: dict[str, str] = {}
-        self._register(hnet.init_params(seed=seed, **architecture))
+        self._register(hnet.init_params(width=width, layers=layers, seed=seed))
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> HNet:

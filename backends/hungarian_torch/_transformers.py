@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from hungarian_core import DetrLoss, Targets, pad_targets
+from hungarian_core._options import one_of
+from hungarian_core._settings import Configured, passing_on
 from hungarian_torch._backend import backend
 
 Settings = dict[str, Any]
@@ -22,7 +24,7 @@ Layers = dict[str, Pair]  # by the ends of their names in loss_dict
 _WEIGHTS = ("class_weight", "bbox_weight", "giou_weight")
 
 
-class TransformersLoss:
+class TransformersLoss(Configured):
     """The loss of a detection model of `transformers`, in the place of its own.
 
     ``model.loss_function = TransformersLoss.for_model(model)`` is all. The settings are those of
@@ -47,12 +49,10 @@ class TransformersLoss:
             `DetrLoss` does not have.
     """
 
+    @passing_on(DetrLoss, "num_classes", "backend", "reduction", "masks", defaults=False)
     def __init__(self, loss_type: str, **changes: Any) -> None:
-        if loss_type not in _SETTINGS:
-            raise ValueError(
-                f"loss_type is {loss_type!r}; expected one of {', '.join(map(repr, _SETTINGS))}. "
-                "For another model, call DetrLoss with its logits and boxes"
-            )
+        super().__init__()
+        one_of("loss_type", loss_type, _SETTINGS, "(for another model, call DetrLoss)")
         self.loss_type = loss_type
         self.changes = changes
 

@@ -97,3 +97,4 @@ class MatchingStability(_Callback):
 
 
 __all__ = ["MatchingStability"]
+__dir__ = __all__.copy

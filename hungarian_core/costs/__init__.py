@@ -34,3 +34,4 @@ __all__ = [
     "softmax",
     "sqeuclidean",
 ]
+__dir__ = __all__.copy

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Namespace
+from hungarian_core._settings import changed, written
 from hungarian_core._tracing import unconverted
 from hungarian_core.costs.vectors import CostFunction
 
@@ -57,7 +58,7 @@ def keypoint_distance(
 
 
 @unconverted
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class KeypointDistance:
     """What `keypoint_distance` returns: a function that compares by value and can be pickled.
 
@@ -70,6 +71,10 @@ class KeypointDistance:
     sigmas: tuple[float, ...]
     visibility: bool
     area: float | None
+
+    def __repr__(self) -> str:
+        arguments = changed(keypoint_distance, vars(self))
+        return f"{keypoint_distance.__name__}({written(arguments)})"
 
     def __call__(self, xp: Namespace, a: Array, b: Array) -> Array:
         """Return ``1 - OKS`` of true objects `a` and predicted ones `b`, along the last axis."""

@@ -9,6 +9,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array
 from hungarian_core._inputs import both
 from hungarian_core._registry import backend_of, get_backend
+from hungarian_core._settings import Configured
 from hungarian_core.assignment import Assignment
 from hungarian_core.costs.vectors import COSTS
 
@@ -31,7 +32,7 @@ class Term(NamedTuple):
     on: str | tuple[str, str] | None = None
 
 
-class WeightedSum:
+class WeightedSum(Configured):
     """A weighted sum of pairwise costs, which also tells its terms apart.
 
     Args:
@@ -54,6 +55,7 @@ class WeightedSum:
     """
 
     def __init__(self, terms: Mapping[str, Term | tuple[Any, ...]]) -> None:
+        super().__init__()
         _checks.terms(terms, tuple(COSTS))
         self._terms = {
             name: Term(_checks.plain(weight), *others) for name, (weight, *others) in terms.items()

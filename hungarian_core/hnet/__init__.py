@@ -26,3 +26,4 @@ __all__ = [
     "metrics",
     "save",
 ]
+__dir__ = __all__.copy

@@ -9,3 +9,4 @@ from hungarian_core.inspection._plot import plot_matches
 from hungarian_core.inspection._stability import StabilityMeter
 
 __all__ = ["Explanation", "StabilityMeter", "explain", "plot_matches"]
+__dir__ = __all__.copy

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
+from hungarian_core._settings import Configured
 from hungarian_core.assignment import Assignment
 from hungarian_core.inspection import _inputs
 from hungarian_core.inspection._host import mask_to_host, to_host
@@ -19,7 +20,7 @@ from hungarian_core.inspection._host import mask_to_host, to_host
 Ints = NDArray[np.int64]
 
 
-class StabilityMeter:
+class StabilityMeter(Configured):
     """Measures how stable a matching is over training, and which predictions are never used.
 
     `update` compares matchings with earlier ones of the same samples, `update_layers` those of
@@ -57,6 +58,7 @@ class StabilityMeter:
         max_samples: int = 200_000,
         max_history: int = 10_000,
     ) -> None:
+        super().__init__()
         expected = "a number of them"
         self.num_cols = None
         if num_cols is not None:

@@ -37,3 +37,4 @@ __all__ = [
     "sample",
     "uncertain_points",
 ]
+__dir__ = __all__.copy

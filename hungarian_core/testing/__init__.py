@@ -25,3 +25,4 @@ The checks need pytest and SciPy: ``pip install "hungarian-core[test]"``.
 from hungarian_core.testing.driver import Driver
 
 __all__ = ["Driver"]
+__dir__ = __all__.copy
