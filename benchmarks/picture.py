@@ -10,13 +10,15 @@ import matplotlib
 matplotlib.use("agg")  # no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
-from report import LEAST, means
 
 SCIPY, LAPX, INK, FAINT = "#0072b2", "#d55e00", "#333333", "#e4e4e4"  # Okabe and Ito's colours
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw one panel for each thread count, one line for each instance, and save it."""
+def draw(rows: list[dict[str, Any]], least: float, means: dict[str, float], path: Path) -> None:
+    """Draw one panel for each thread count, one line for each instance, and save it.
+
+    `least` is the target on every instance, `means` the geometric mean over SciPy's by threads.
+    """
     names = [row["name"] for row in rows]
     figure, panels = plt.subplots(
         1, 2, sharex=True, sharey=True, figsize=(10, 0.3 * len(rows) + 1.9), layout="constrained"
@@ -33,8 +35,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.scatter(scipy, places, s=42, color=SCIPY, marker="o", label="SciPy", zorder=3)
         axes.scatter(lapx, places, s=42, color=LAPX, marker="D", label="lapx", zorder=3)
         axes.axvline(1, color=INK, lw=1)
-        axes.axvline(LEAST, color=INK, lw=1, ls=":")
-        mean = means(rows, "over_scipy")[threads]
+        axes.axvline(least, color=INK, lw=1, ls=":")
+        mean = means[threads]
         axes.axvline(mean, color=SCIPY, lw=1, ls="--", zorder=0)
         axes.annotate(
             f"SciPy's\nmean {mean:.1f}", (mean, 1), (4, 2), xycoords=("data", "axes fraction"),
@@ -45,7 +47,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             textcoords="offset points", color=INK, fontsize=8, va="bottom", ha="right",
         )  # fmt: skip
         axes.annotate(
-            f"target {LEAST}", (LEAST, 1), (-2, 2), xycoords=("data", "axes fraction"),
+            f"target {least}", (least, 1), (-2, 2), xycoords=("data", "axes fraction"),
             textcoords="offset points", color=INK, fontsize=8, va="bottom", ha="left",
         )  # fmt: skip
         axes.set_title(

@@ -288,7 +288,8 @@ def write(folder: Path) -> None:
     if "assign" in figures:
         from picture import draw
 
-        draw(figures["assign"], folder / PICTURE)
+        rows = figures["assign"]
+        draw(rows, LEAST, means(rows, "over_scipy"), folder / PICTURE)
 
 
 if __name__ == "__main__":
