@@ -17,7 +17,7 @@ from hungarian_core._options import plain as plain
 from hungarian_core._options import python_numbers as python_numbers
 from hungarian_core._options import solver as solver
 from hungarian_core._options import weight as weight
-from hungarian_core._solvers.policies import INVALID, unsound
+from hungarian_core._solvers.policies import INVALID, is_invalid
 
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
@@ -67,7 +67,7 @@ def mask(name: str, x: Array, shape: tuple[Any, ...], backend: Backend, xp: Name
         raise ValueError(f"{name} has shape {came}; expected {shape}, one entry each{hint}")
 
 
-def price_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
+def unmatched_cost_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     """Check that unmatched_cost is a scalar, per sample or per row of `shape`."""
     batch, rows = shape[:-2], shape[:-1]
     for expected in ((), batch, rows):
@@ -81,9 +81,9 @@ def price_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     )
 
 
-def fits(name: str, lost: Array, dtype: Any, xp: Namespace) -> None:
+def fits(name: str, too_large: Array, dtype: Any, xp: Namespace) -> None:
     """Raise if numbers became infinite in the dtype of what they go with; concrete arrays only."""
-    if bool(xp.any(lost)):
+    if bool(xp.any(too_large)):
         raise ValueError(
             f"{name} holds finite numbers that do not fit into {dtype}, the dtype of cost; pass "
             "costs in float64, or smaller numbers, or inf"
@@ -341,26 +341,26 @@ def raise_unless_solved(
     backend: Backend,
     xp: Namespace,
     *,
-    price: Array | None = None,
+    unmatched_cost: Array | None = None,
     rows: Array | None = None,
     maximize: bool = False,
 ) -> None:
     """Raise if a problem has NaN or -inf costs, or no finite matching, where that can be read.
 
-    A status of None says that all are solved. `price[..., n]` and the mask of rows, where there
-    are such, tell whether the price is at fault.
+    A status of None says that all are solved. `unmatched_cost[..., n]`, where there is one, is
+    looked at among the valid rows, to tell whether it is at fault.
     """
     if status is None or not backend.readable(status) or not bool(xp.any(status != 0)):
         return
     invalid = status == INVALID
     if bool(xp.any(invalid)):
-        if price is not None:
-            unpriced = unsound(-price if maximize else price, xp)
-            unpriced = xp.any(unpriced if rows is None else unpriced & rows, axis=-1)
-            if bool(xp.any(unpriced)):
+        if unmatched_cost is not None:
+            failed = is_invalid(-unmatched_cost if maximize else unmatched_cost, xp)
+            failed = xp.any(failed if rows is None else failed & rows, axis=-1)
+            if bool(xp.any(failed)):
                 raise ValueError(
                     f"matrix contains invalid numeric entries: unmatched_cost is NaN or "
-                    f"{'+' if maximize else '-'}inf{place(unpriced, backend, xp)}; expected a "
+                    f"{'+' if maximize else '-'}inf{place(failed, backend, xp)}; expected a "
                     f"price for each valid row, {'-' if maximize else '+'}inf for one that must be "
                     "matched; nan= is about costs only"
                 )
@@ -376,7 +376,7 @@ def raise_unless_solved(
         )
     way_out = (
         "look for an overflow, or let rows stay unmatched, as `assign` does at an unmatched_cost="
-        if price is None
+        if unmatched_cost is None
         else "or make unmatched_cost finite, so that rows may stay unmatched"
     )
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Bring masks and prices to the form of a `Problem`, and tell where numbers lose digits by it."""
+"""Bring masks and unmatched costs to the form of a `Problem`, and tell where digits are lost."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def checked_masks(
     )  # fmt: skip
 
 
-def price_of(
-    price: Any,
+def unmatched_cost_of(
+    unmatched_cost: Any,
     shape: tuple[Any, ...],
     cost: Array,
     rows: Array | None,
@@ -54,7 +54,7 @@ def price_of(
     *,
     constant: bool = True,
 ) -> Array:
-    """Return the price of leaving a row unmatched, `[..., n]`, in the dtype of `cost`.
+    """Return the cost of leaving a row unmatched, `[..., n]`, in the dtype of `cost`.
 
     A constant for differentiation, unless `constant` is False.
 
@@ -62,26 +62,28 @@ def price_of(
         ValueError: Its shape or dtype do not fit, or the dtype of `cost` does not hold it, where
             that can be seen.
     """
-    given = backend.asarray(price, like=cost)
+    given = backend.asarray(unmatched_cost, like=cost)
     if constant:
         given = backend.stop_gradient(given)
     _checks.real("unmatched_cost", given, xp)
     came = backend.shape(given)
-    _checks.price_shape(came, shape)
+    _checks.unmatched_cost_shape(came, shape)
     if len(came) == len(shape) - 2:
         given = given[..., None]
-    lost = None
+    too_large = None
     if xp.isdtype(given.dtype, "real floating"):
         narrow = xp.finfo(cost.dtype)
         if xp.finfo(given.dtype).bits > narrow.bits:
-            lost = xp.isfinite(given) & (xp.abs(given) > float(narrow.max))
+            too_large = xp.isfinite(given) & (xp.abs(given) > float(narrow.max))
             # NumPy would warn of it, beside an invalid row too.
-            given = xp.where(lost & (given > 0), _INF, given)
-            given = xp.where(lost & (given < 0), -_INF, given)
+            given = xp.where(too_large & (given > 0), _INF, given)
+            given = xp.where(too_large & (given < 0), -_INF, given)
     found = xp.broadcast_to(xp.astype(given, cost.dtype, copy=False), shape[:-1])
-    if lost is not None and backend.readable(lost):
-        lost = xp.broadcast_to(lost, shape[:-1])
-        _checks.fits("unmatched_cost", lost if rows is None else lost & rows, cost.dtype, xp)
+    if too_large is not None and backend.readable(too_large):
+        too_large = xp.broadcast_to(too_large, shape[:-1])
+        _checks.fits(
+            "unmatched_cost", too_large if rows is None else too_large & rows, cost.dtype, xp
+        )
     warn_if_rounded("unmatched_cost", given.dtype, found, rows, backend, xp)
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hungarian_core._conversion import no_array
-from hungarian_core._tracing import untraced
+from hungarian_core._tracing import trace_as_constant
 
 SOLVERS = "hungarian_core.solvers"  # the group of entry points
 OURS = ("auto", "native", "scipy", "core")
@@ -92,7 +92,7 @@ def solver(name: Any) -> None:
         _look_for(name)
 
 
-@untraced
+@trace_as_constant
 def _look_for(name: str) -> None:
     """Raise if there is no solver of this name; what there is, is noted in `_installed`."""
     if name in _installed:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from hungarian_core._backend import Array, Backend
 from hungarian_core._conversion import foreign, no_array
 from hungarian_core._forks import loading
-from hungarian_core._tracing import untraced
+from hungarian_core._tracing import trace_as_constant
 
 GROUP = "hungarian_core.backends"
 
@@ -120,10 +120,10 @@ def _root_of(kind: type) -> str | None:
     return root
 
 
-# Dynamo sees a dictionary as it was when the program first read it: what these note there is
-# read after them only.
+# torch.compile reads a dict once, when tracing starts; so these functions must have run before the
+# dict is read.
 for _step in (_load, _root_of):
-    untraced(_step)
+    trace_as_constant(_step)
 
 
 def _named(name: str) -> Backend:

@@ -9,7 +9,7 @@ from typing import TypeVar
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def unconverted(function: F) -> F:
+def skip_autograph(function: F) -> F:
     """Keep TensorFlow's AutoGraph from rewriting `function`, which is traceable as it is.
 
     AutoGraph calls anything that has this attribute, which it gives to its own output, as is.
@@ -19,13 +19,13 @@ def unconverted(function: F) -> F:
     return function
 
 
-def untraced(function: F) -> F:
+def trace_as_constant(function: F) -> F:
     """Run `function` in plain Python while a program is traced, once; its result is a constant.
 
     The attribute is the one that `torch.compiler.assume_constant_result` sets.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
-    return unconverted(function)
+    return skip_autograph(function)
 
 
 def level_of_caller() -> int:

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Problem
 from hungarian_core._dtypes import index_dtype, solving_dtype
-from hungarian_core._inputs import checked_masks, price_of, valid_pairs, warn_if_rounded
+from hungarian_core._inputs import checked_masks, unmatched_cost_of, valid_pairs, warn_if_rounded
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core._solvers.dispatch import solve
-from hungarian_core._solvers.policies import among_valid, unsound
-from hungarian_core._tracing import unconverted
+from hungarian_core._solvers.policies import among_valid, is_invalid
+from hungarian_core._tracing import skip_autograph
 
 Nan = Literal["raise", "worst", "forbid"]
 # Or the name of an installed entry point of the group hungarian_core.solvers.
@@ -74,7 +74,7 @@ class Assignment(NamedTuple):
         return self.cost - (xp.sum(self.u, axis=-1) + xp.sum(self.v, axis=-1))
 
 
-@unconverted
+@skip_autograph
 def assign(
     cost: Array,
     *,
@@ -151,15 +151,17 @@ def assign(
         _checks.real("cost", cost, xp)
         cost = xp.astype(cost, solving_dtype(dtype, xp))
     rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
-    price = None
+    unmatched = None
     if unmatched_cost is not None:
-        price = price_of(unmatched_cost, shape, cost, rows, backend, xp)
+        unmatched = unmatched_cost_of(unmatched_cost, shape, cost, rows, backend, xp)
     if dtype != cost.dtype and xp.isdtype(dtype, "integral"):
         warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
-    problem = Problem(cost, rows, cols, price, maximize, nan)
+    problem = Problem(cost, rows, cols, unmatched, maximize, nan)
     found = solve(problem, solver=solver, backend=backend)
     col4row, row4col, total, u, v, status = found  # a slice of a named tuple stops Dynamo 2.6
-    _checks.raise_unless_solved(status, nan, backend, xp, price=price, rows=rows, maximize=maximize)
+    _checks.raise_unless_solved(
+        status, nan, backend, xp, unmatched_cost=unmatched, rows=rows, maximize=maximize
+    )
     return Assignment(col4row, row4col, total, u, v)
 
 
@@ -242,5 +244,5 @@ def count_invalid(
     _checks.cost_shape(backend.shape(cost))
     table = xp.astype(cost, solving_dtype(cost.dtype, xp), copy=False)
     rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
-    invalid = among_valid(unsound(-table if maximize else table, xp), rows, cols)
+    invalid = among_valid(is_invalid(-table if maximize else table, xp), rows, cols)
     return xp.sum(xp.astype(invalid, index_dtype(xp)), axis=(-2, -1))

@@ -15,15 +15,20 @@ from __future__ import annotations
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
-from hungarian_core._inputs import mask_of, price_of
+from hungarian_core._inputs import mask_of, unmatched_cost_of
 from hungarian_core._registry import get_backend
 from hungarian_core._solvers.policies import among_valid
-from hungarian_core._tracing import unconverted
+from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Nan, Solver, assign
 from hungarian_core.relaxations import _checks as checks
-from hungarian_core.relaxations.exact import changes, disturbed, match, total
+from hungarian_core.relaxations.exact import (
+    disturbed_costs,
+    matched,
+    total_with_gradient,
+    zero_with_gradient,
+)
 from hungarian_core.relaxations.noise import Noise
-from hungarian_core.relaxations.problem import task
+from hungarian_core.relaxations.problem import checked_problem
 
 __all__ = ["assignment_cost", "fenchel_young_loss"]
 __dir__ = __all__.copy
@@ -31,7 +36,7 @@ __dir__ = __all__.copy
 _NAN = float("nan")
 
 
-@unconverted
+@skip_autograph
 def assignment_cost(
     cost: Array,
     *,
@@ -84,7 +89,7 @@ def assignment_cost(
     )  # fmt: skip
     xp = backend.namespace(cost)
     cost = xp.astype(cost, found.cost.dtype, copy=False)
-    value = total(cost, found, backend, xp)
+    value = total_with_gradient(cost, found, backend, xp)
     if unmatched_cost is None:
         return value
     rows, shape = None, backend.shape(cost)
@@ -92,11 +97,11 @@ def assignment_cost(
     if row_mask is not None:
         rows = mask_of("row_mask", row_mask, shape[:-1], cost, backend, xp)
         pays = pays & rows
-    price = price_of(unmatched_cost, shape, cost, rows, backend, xp, constant=False)
-    return value + changes(xp.where(pays, price, 0), pays, backend, xp)
+    paid = unmatched_cost_of(unmatched_cost, shape, cost, rows, backend, xp, constant=False)
+    return value + zero_with_gradient(xp.where(pays, paid, 0), pays, backend, xp)
 
 
-@unconverted
+@skip_autograph
 def fenchel_young_loss(
     cost: Array,
     target: Array,
@@ -153,19 +158,21 @@ def fenchel_young_loss(
     _checks.array("cost", cost)
     _checks.array("target", target)
     backend = get_backend(backend, cost=cost, target=target, row_mask=row_mask, col_mask=col_mask)
-    problem, lost = task(cost, row_mask, col_mask, maximize, nan, solver, backend)
-    cost, xp, price = backend.asarray(cost), problem.xp, problem.cost
-    options = checks.numbers({"temperature": temperature, "seed": seed}, price, backend, xp)
+    problem, failed = checked_problem(cost, row_mask, col_mask, maximize, nan, solver, backend)
+    cost, xp, minimised = backend.asarray(cost), problem.xp, problem.cost
+    options = checks.numbers({"temperature": temperature, "seed": seed}, minimised, backend, xp)
     target = backend.stop_gradient(backend.asarray(target, like=cost))
     _checks.real("target", target, xp)
     checks.target(backend.shape(target), backend.shape(cost))
-    target = xp.astype(target, price.dtype, copy=False)
+    target = xp.astype(target, minimised.dtype, copy=False)
 
-    many = disturbed(price, options["temperature"], noise, samples, options["seed"], problem)
-    least = xp.mean(total(many, match(many, problem, samples), backend, xp), axis=0)
+    many = disturbed_costs(
+        minimised, options["temperature"], noise, samples, options["seed"], problem
+    )
+    least = xp.mean(total_with_gradient(many, matched(many, problem, samples), backend, xp), axis=0)
     read = among_valid(target != 0, problem.rows, problem.cols)
-    ours = xp.sum(xp.where(read, price, 0) * xp.where(read, target, 0), axis=(-2, -1))
-    lost = checks.out_of_range(options, lost, xp)
-    value = xp.where(lost | xp.isnan(least), _NAN, ours - least)
+    ours = xp.sum(xp.where(read, minimised, 0) * xp.where(read, target, 0), axis=(-2, -1))
+    failed = checks.out_of_range(options, failed, xp)
+    value = xp.where(failed | xp.isnan(least), _NAN, ours - least)
     floating = xp.isdtype(cost.dtype, "real floating")
     return xp.astype(value, cost.dtype, copy=False) if floating else value

@@ -67,7 +67,7 @@ def in_program(problem: Problem, solver: str, backend: Backend) -> Solution | No
 def compiled_core(*fields: Any) -> Solution:
     """Solve eagerly; compiled once per shape, since a bare loop would compile at every call."""
     *problem, backend = fields
-    return solve(Problem(*problem), solver="core", backend=backend, ask=False)
+    return solve(Problem(*problem), solver="core", backend=backend, use_hook=False)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -95,7 +95,7 @@ def _lowered(ctx: Any, *arrays: Any, platform: str | None = None, **options: Any
             return _native.call(problem)
         # Without the handler the native solver is called by way of Python.
         name = "native" if here or solver == "native" else "core"
-        return solve(problem, solver=name, backend=backend, ask=False)
+        return solve(problem, solver=name, backend=backend, use_hook=False)
 
     # As the node was traced: a program may be lowered where another setting holds.
     with _enable_x64(ctx.avals_out[0].dtype.itemsize == 8):

@@ -17,7 +17,7 @@ _HERE = "hungarian_core_is_in_this_process"
 def by_core(problem: Problem, backend: Backend) -> Solution:
     """Solve by the core's algorithm."""
     with unwatched():
-        return solve(problem, solver="core", backend=backend, ask=False)
+        return solve(problem, solver="core", backend=backend, use_hook=False)
 
 
 def where_it_runs(problem: Problem, backend: Backend) -> Solution:
@@ -37,7 +37,7 @@ def where_it_runs(problem: Problem, backend: Backend) -> Solution:
     )
 
     def on_host() -> list[tf.Tensor]:
-        return list(solve(problem, solver="auto", backend=backend, ask=False))
+        return list(solve(problem, solver="auto", backend=backend, use_hook=False))
 
     with unwatched():
         found = tf.cond(_is_here(), on_host, lambda: list(program(*arrays)))

@@ -21,7 +21,7 @@ _Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 _RUNS = (
     "hungarian_core.relaxations.entropic:_solved",
     "hungarian_core.relaxations.euclidean:_solved",
-    "hungarian_core.relaxations.implicit:_fit_closely",
+    "hungarian_core.relaxations.implicit:_solve_closely",
 )
 # What this process has put into programs itself, by name: a user's own functions.
 _given: dict[str, Callable[..., Any]] = {}

@@ -52,7 +52,7 @@ def solve(
         )  # fmt: skip
         return Matching(flipped.row4col, flipped.col4row, flipped.v, flipped.u, flipped.feasible)
 
-    rows, cols, price = row_mask, col_mask, unmatched_cost
+    rows, cols, unmatched_cost = row_mask, col_mask, unmatched_cost
     if rows is None:
         rows = xp.all(xp.ones_like(cost, dtype=xp.bool), axis=2)
     if cols is None:
@@ -60,12 +60,12 @@ def solve(
     if row_mask is not None or col_mask is not None:
         cost = xp.where(rows[:, :, None] & cols[:, None, :], cost, INF)
     if static and (n == 0 or m == 0 or (isinstance(size, int) and size == 0)):
-        return _without_edges(cost, rows, cols, price, xp=xp)
+        return _without_edges(cost, rows, cols, unmatched_cost, xp=xp)
 
     index = index_dtype(xp)
     order = xp.cumulative_sum(xp.ones_like(rows, dtype=index), axis=1) - 1
     level = None
-    if price is None and col_mask is not None:
+    if unmatched_cost is None and col_mask is not None:
         # A problem may have more valid rows than valid columns. Its surplus rows go to
         # slack columns: as many as make it square, at one cost, so that an optimum matches
         # every valid column at least cost. Any cost will do; that of the cheapest pair
@@ -80,7 +80,7 @@ def solve(
         rank = xp.cumulative_sum(xp.astype(rows, index), axis=1) - 1
         order = xp.where((surplus > 0)[:, None] & (rank >= kept[:, None]), order - n, order)
 
-    batch = _Batch(cost, price, n, m if level is None else n + m, xp)
+    batch = _Batch(cost, unmatched_cost, n, m if level is None else n + m, xp)
     owner, v = _bid(batch, _Queue(rows, order, n, xp), n, xp=xp, loop=loop)
     free = rows & ~xp.any(owner[:, None, :] == batch.row_ids[:, :, None], axis=2)
     owner, v = _search(batch, _Queue(free, order, n, xp), owner, v, xp=xp, loop=loop)
@@ -90,8 +90,10 @@ def solve(
 class _Batch:
     """The problems of a batch, flattened so that each can be asked for its own row."""
 
-    def __init__(self, cost: Array, price: Array | None, n: Any, m: Any, xp: Namespace) -> None:
-        self.cost, self.price, self.n, self.width, self.xp = cost, price, n, m, xp
+    def __init__(
+        self, cost: Array, unmatched_cost: Array | None, n: Any, m: Any, xp: Namespace
+    ) -> None:
+        self.cost, self.unmatched_cost, self.n, self.width, self.xp = cost, unmatched_cost, n, m, xp
         first = cost[:, 0, :]
         self.index = index_dtype(xp)
         # Derived from the input, so that the device follows.
@@ -147,8 +149,8 @@ def _bid(batch: _Batch, queue: _Queue, n: Any, *, xp: Namespace, loop: Loop) -> 
         j = xp.min(xp.where(slack == best[:, None], batch.col_ids, batch.width), axis=1)
         here = batch.col_ids == j[:, None]
         second = xp.min(xp.where(here, INF, slack), axis=1)
-        if batch.price is not None:
-            second = xp.minimum(second, _entry(batch.price, bidder, xp))
+        if batch.unmatched_cost is not None:
+            second = xp.minimum(second, _entry(batch.unmatched_cost, bidder, xp))
         # Without a finite second best there is no finite bid, only a free column to take.
         bounded = (best < INF) & (second < INF)
         gain = xp.where(bounded, second, 0) - xp.where(bounded, best, 0)
@@ -210,10 +212,10 @@ def _search(
         stop = nearest
         walk = xp.where(found, j, walk)
         ended = xp.zeros_like(found)
-        if batch.price is not None:
+        if batch.unmatched_cost is not None:
             # Every row has a private way out at its price, taken only if strictly cheaper.
             exit_level, exit_from = leaving
-            exit_here = level - dual + _entry(batch.price, row, xp)
+            exit_here = level - dual + _entry(batch.unmatched_cost, row, xp)
             better = scanning & (exit_here < exit_level)
             exit_level = xp.where(better, exit_here, exit_level)
             exit_from = xp.where(better, here, exit_from)
@@ -239,15 +241,15 @@ def _search(
         walk = xp.where(walking, back, walk)
 
         # A row without any way to a free column makes the problem infeasible: it stops.
-        lost = scanning & ~reached
+        failed = scanning & ~reached
         next_place, next_root = queue.after(place)
-        root = xp.where(lost, -1, xp.where(ended, next_root, root))
+        root = xp.where(failed, -1, xp.where(ended, next_root, root))
         place = xp.where(ended, next_place, place)
         here = xp.where(ended, -1, xp.where(onward, j, here))
         level = xp.where(ended, 0, xp.where(onward, nearest, level))
         distance = xp.where(ended[:, None], INF, distance)
         settled = settled & ~ended[:, None]
-        if batch.price is not None:
+        if batch.unmatched_cost is not None:
             leaving = [xp.where(ended, INF, exit_level), exit_from]
         return root, place, here, walk, level, v, owner, distance, settled, via, *leaving
 
@@ -257,7 +259,7 @@ def _search(
         root, place, none, none, level,
         v, owner, xp.zeros_like(v) + INF, xp.zeros_like(v, dtype=xp.bool), xp.zeros_like(owner) - 1,
     )  # fmt: skip
-    if batch.price is not None:
+    if batch.unmatched_cost is not None:
         state = (*state, level + INF, none)
     state = loop(lambda s: xp.any(s[0] >= 0), step, state)
     return state[6], state[5]
@@ -280,9 +282,9 @@ def _certify(
     matched = col4row >= 0
     u = xp.min(batch.cost - v[:, None, :], axis=2)
     settled = matched
-    if batch.price is not None:
-        u = xp.minimum(u, batch.price)
-        settled = matched | (batch.price < INF)
+    if batch.unmatched_cost is not None:
+        u = xp.minimum(u, batch.unmatched_cost)
+        settled = matched | (batch.unmatched_cost < INF)
     feasible = xp.all(settled | ~rows, axis=1)
     if level is not None:
         # The open slack columns of a problem share one dual. Moved to the rows, it
@@ -294,20 +296,20 @@ def _certify(
         owner = owner[:, n:]
         col4row = xp.where(col4row >= n, col4row - n, -1)
     # Rows and columns left over have exactly these duals; the sums above round.
-    u = xp.where(col4row < 0, 0 if batch.price is None else batch.price, u)
+    u = xp.where(col4row < 0, 0 if batch.unmatched_cost is None else batch.unmatched_cost, u)
     u, v = xp.where(rows, u, 0), xp.where(cols & (owner >= 0), v, 0)
     return Matching(col4row, owner, u, v, feasible)
 
 
 def _without_edges(
-    cost: Array, rows: Array, cols: Array, price: Array | None, *, xp: Namespace
+    cost: Array, rows: Array, cols: Array, unmatched_cost: Array | None, *, xp: Namespace
 ) -> Matching:
     """Solve no problems, or problems without rows or columns: nothing is matched."""
     index = index_dtype(xp)
     u, v = xp.sum(cost, axis=2), xp.sum(cost, axis=1)  # zeros: an axis is empty
     feasible = xp.all(xp.ones_like(rows), axis=1)
-    if price is not None:
-        u = xp.where(rows, price, 0)
+    if unmatched_cost is not None:
+        u = xp.where(rows, unmatched_cost, 0)
         feasible = xp.all(u < INF, axis=1)
     none4row = xp.zeros_like(rows, dtype=index) - 1
     none4col = xp.zeros_like(cols, dtype=index) - 1

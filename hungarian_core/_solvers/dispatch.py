@@ -7,12 +7,12 @@ from typing import Any
 from hungarian_core._backend import Array, Backend, Namespace, Problem, Solution
 from hungarian_core._dtypes import index_dtype
 from hungarian_core._solvers import core
-from hungarian_core._solvers.host import HostSolver, answer, host_solver
-from hungarian_core._solvers.policies import Matching, by_minimising
+from hungarian_core._solvers.host import HostSolver, call_host_solver, host_solver
+from hungarian_core._solvers.policies import Matching, solve_by_minimiser
 
 
 def solve(
-    problem: Problem, *, solver: str = "auto", backend: Backend, ask: bool = True
+    problem: Problem, *, solver: str = "auto", backend: Backend, use_hook: bool = True
 ) -> Solution:
     """Solve a batch of problems: what `assign` does between its checks.
 
@@ -22,9 +22,9 @@ def solve(
         problem: The batch, in arrays of one framework.
         solver: As for `assign`.
         backend: The backend of the arrays.
-        ask: Whether to ask the backend's hook first; the hook itself passes False.
+        use_hook: Whether to ask the backend's hook first; the hook itself passes False.
     """
-    found = backend.solve(problem, solver=solver) if ask else None
+    found = backend.solve(problem, solver=solver) if use_hook else None
     if found is not None:
         return found
     host = None
@@ -44,7 +44,9 @@ def _by_host(problem: Problem, host: HostSolver, backend: Backend) -> Solution:
 
     def on_host(*arrays: Any) -> tuple[Any, ...]:
         nonlocal solved
-        found, solved = answer(host, problem._replace(**dict(zip(given, arrays, strict=True))))
+        found, solved = call_host_solver(
+            host, problem._replace(**dict(zip(given, arrays, strict=True)))
+        )
         return found
 
     cost = problem.cost
@@ -64,15 +66,15 @@ def _by_host(problem: Problem, host: HostSolver, backend: Backend) -> Solution:
 def _by_core(problem: Problem, backend: Backend) -> Solution:
     xp, shape = backend.namespace(problem.cost), backend.shape(problem.cost)
 
-    def minimise(cost: Array, rows: Any, cols: Any, price: Any) -> Matching:
+    def minimise(cost: Array, rows: Any, cols: Any, unmatched_cost: Any) -> Matching:
         if all(isinstance(extent, int) for extent in shape[-2:]):
             return core.solve(
-                cost, rows, cols, price,
+                cost, rows, cols, unmatched_cost,
                 xp=xp, loop=backend.while_loop, shape=backend.shape,
             )  # fmt: skip
-        return _by_core_with_unknown_extents(cost, rows, cols, price, backend, xp)
+        return _by_core_with_unknown_extents(cost, rows, cols, unmatched_cost, backend, xp)
 
-    return by_minimising(problem, minimise, shape, xp)
+    return solve_by_minimiser(problem, minimise, shape, xp)
 
 
 def _by_core_with_unknown_extents(

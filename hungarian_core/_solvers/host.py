@@ -16,7 +16,7 @@ from hungarian_core._backend import Problem, Solution
 from hungarian_core._forks import loading
 from hungarian_core._options import host_solvers, solver
 from hungarian_core._solvers import scipy
-from hungarian_core._tracing import untraced
+from hungarian_core._tracing import trace_as_constant
 
 HostSolver = Callable[..., Solution]
 
@@ -41,7 +41,7 @@ def host_solver(name: str = "auto") -> HostSolver | None:
     return _found[name]
 
 
-@untraced
+@trace_as_constant
 def _find(name: str) -> None:
     """Note in `_found` what `name` stands for."""
     with loading():
@@ -59,7 +59,7 @@ def _find(name: str) -> None:
                 raise ImportError(f"solver={name!r} does not load. {error}") from error
 
 
-def answer(host: HostSolver, problem: Problem) -> tuple[tuple[np.ndarray, ...], bool]:
+def call_host_solver(host: HostSolver, problem: Problem) -> tuple[tuple[np.ndarray, ...], bool]:
     """Return a host solver's solution, the status never None, and whether all are solved."""
     *found, status = host(*problem)
     if status is not None:

@@ -1,4 +1,7 @@
-"""What surrounds a solver that minimises sound costs: the sense, the policies, what is lost."""
+"""The nan policy, maximize and the status of each sample, around a solver that only minimises.
+
+Such a solver gets costs that are finite or +inf.
+"""
 
 from __future__ import annotations
 
@@ -28,46 +31,48 @@ class Matching(NamedTuple):
 Minimiser = Callable[[Array, Array | None, Array | None, Array | None], Matching]
 
 
-def by_minimising(
+def solve_by_minimiser(
     problem: Problem, minimise: Minimiser, shape: tuple[Any, ...], xp: Namespace
 ) -> Solution:
-    """Solve a problem whose cost has `shape` by a solver that only minimises sound costs."""
+    """Solve a problem whose cost has `shape` by a solver that only minimises valid costs."""
     *batch, n, m = shape
     size = math.prod(batch)
-    cost, rows, cols, price, maximize, nan = problem
+    cost, rows, cols, unmatched_cost, maximize, nan = problem
     cost = xp.reshape(cost, (size, n, m))
-    rows, cols, price = (
+    rows, cols, unmatched_cost = (
         None if x is None else xp.reshape(x, (size, extent))
-        for x, extent in ((rows, n), (cols, m), (price, n))
+        for x, extent in ((rows, n), (cols, m), (unmatched_cost, n))
     )
     if maximize:
-        cost, price = -cost, None if price is None else -price
-    cost, invalid = judge(cost, rows, cols, price, nan, _without_entries(n, m), xp)
+        cost, unmatched_cost = -cost, None if unmatched_cost is None else -unmatched_cost
+    empty = _without_entries(n, m)
+    cost, has_invalid = apply_nan_policy(cost, rows, cols, unmatched_cost, nan, empty, xp)
 
-    # A solver meets no NaN, not even in a sample that is lost.
-    cost = xp.where(unsound(cost, xp), _INF, cost)
-    price = None if price is None else xp.where(unsound(price, xp), _INF, price)
-    cost, price, scale = _with_room(cost, price, _without_entries(n, m), xp)
-    col4row, row4col, u, v, feasible = minimise(cost, rows, cols, price)
-    total = _total(cost, col4row, row4col, rows, price, (n, m), xp)
+    # A solver meets no NaN, not even in a sample that fails.
+    cost = xp.where(is_invalid(cost, xp), _INF, cost)
+    if unmatched_cost is not None:
+        unmatched_cost = xp.where(is_invalid(unmatched_cost, xp), _INF, unmatched_cost)
+    cost, unmatched_cost, scale = _with_room(cost, unmatched_cost, empty, xp)
+    col4row, row4col, u, v, feasible = minimise(cost, rows, cols, unmatched_cost)
+    total = _total(cost, col4row, row4col, rows, unmatched_cost, (n, m), xp)
     total, u, v = (
         _unscaled(x, by, xp) for x, by in ((total, scale), (u, scale[:, None]), (v, scale[:, None]))
     )
 
     if maximize:
         total, u, v = -total, -u, -v
-    failed = invalid | ~feasible
+    failed = has_invalid | ~feasible
     status = xp.where(feasible, xp.zeros_like(feasible, dtype=xp.uint8), INFEASIBLE)
     col4row, row4col = (xp.where(failed[:, None], -1, x) for x in (col4row, row4col))
     u, v = (xp.where(failed[:, None], _NAN, x) for x in (u, v))
     found = (
         (col4row, (n,)), (row4col, (m,)), (xp.where(failed, _NAN, total), ()), (u, (n,)), (v, (m,)),
-        (xp.where(invalid, INVALID, status), ()),
+        (xp.where(has_invalid, INVALID, status), ()),
     )  # fmt: skip
     return Solution(*(xp.reshape(x, (*batch, *own)) for x, own in found))
 
 
-def unsound(cost: Array, xp: Namespace) -> Array:
+def is_invalid(cost: Array, xp: Namespace) -> Array:
     """Say which costs no matching can be compared by.
 
     Not `~(cost > -inf)`: TensorFlow's graph optimiser turns that into `<=`, false for NaN. And no
@@ -77,22 +82,22 @@ def unsound(cost: Array, xp: Namespace) -> Array:
 
 
 def _with_room(
-    cost: Array, price: Array | None, without_entries: bool, xp: Namespace
+    cost: Array, unmatched_cost: Array | None, empty: bool, xp: Namespace
 ) -> tuple[Array, Array | None, Array]:
-    """Return costs and prices scaled so that no sum of differences overflows, and by what, `[b]`.
+    """Return all costs scaled so that no sum of differences overflows, and by what, `[b]`.
 
     The scale is 1, or a power of two for problems near the largest number there is: exact, but
     for entries so much smaller than the largest that they cannot matter beside it.
     """
-    if without_entries:
-        return cost, price, xp.ones_like(xp.sum(cost, axis=(1, 2)))
+    if empty:
+        return cost, unmatched_cost, xp.ones_like(xp.sum(cost, axis=(1, 2)))
     peak = xp.max(xp.where(cost < _INF, xp.abs(cost), 0), axis=(1, 2))
-    if price is not None:
-        priced = xp.max(xp.where(price < _INF, xp.abs(price), 0), axis=1)
-        peak = xp.where(peak < priced, priced, peak)
+    if unmatched_cost is not None:
+        peak_unmatched = xp.max(xp.where(unmatched_cost < _INF, xp.abs(unmatched_cost), 0), axis=1)
+        peak = xp.where(peak < peak_unmatched, peak_unmatched, peak)
     scale = xp.where(peak > float(xp.finfo(cost.dtype).max) * _ROOM, _ROOM, xp.ones_like(peak))
-    price = None if price is None else price * scale[:, None]
-    return cost * scale[:, None, None], price, scale
+    unmatched_cost = None if unmatched_cost is None else unmatched_cost * scale[:, None]
+    return cost * scale[:, None, None], unmatched_cost, scale
 
 
 def _unscaled(x: Array, scale: Array, xp: Namespace) -> Array:
@@ -106,31 +111,31 @@ def _without_entries(n: Any, m: Any) -> bool:
     return (isinstance(n, int) and n == 0) or (isinstance(m, int) and m == 0)
 
 
-def judge(
+def apply_nan_policy(
     cost: Array,
     rows: Array | None,
     cols: Array | None,
-    price: Array | None,
+    unmatched_cost: Array | None,
     nan: str,
-    without_entries: bool,
+    empty: bool,
     xp: Namespace,
 ) -> tuple[Array, Array]:
-    """Apply the nan policy to `cost[..., n, m]`; return it and which problems stay invalid."""
+    """Apply the nan policy to `cost[..., n, m]`; return it and which samples stay invalid."""
     if nan == "forbid":
         cost = xp.where(xp.isnan(cost), _INF, cost)
-    bad = unsound(cost, xp)
-    if nan == "worst" and not without_entries:
+    invalid = is_invalid(cost, xp)
+    if nan == "worst" and not empty:
         finite = among_valid(xp.isfinite(cost), rows, cols)
         some = xp.any(finite, axis=(-2, -1), keepdims=True)
         best = xp.min(xp.where(finite, cost, _INF), axis=(-2, -1), keepdims=True)
         worst = xp.max(xp.where(finite, cost, -_INF), axis=(-2, -1), keepdims=True)
         repaired = xp.where(xp.isnan(cost), xp.where(some, worst, 0), xp.where(some, best, 0))
-        cost, bad = xp.where(bad, repaired, cost), xp.zeros_like(bad)
-    invalid = xp.any(among_valid(bad, rows, cols), axis=(-2, -1))
-    if price is not None:
-        unpriced = unsound(price, xp)
-        invalid = invalid | xp.any(unpriced if rows is None else unpriced & rows, axis=-1)
-    return cost, invalid
+        cost, invalid = xp.where(invalid, repaired, cost), xp.zeros_like(invalid)
+    has_invalid = xp.any(among_valid(invalid, rows, cols), axis=(-2, -1))
+    if unmatched_cost is not None:
+        invalid = is_invalid(unmatched_cost, xp)
+        has_invalid = has_invalid | xp.any(invalid if rows is None else invalid & rows, axis=-1)
+    return cost, has_invalid
 
 
 def among_valid(flags: Array, rows: Array | None, cols: Array | None) -> Array:
@@ -145,7 +150,7 @@ def _total(
     col4row: Array,
     row4col: Array,
     rows: Array | None,
-    price: Array | None,
+    unmatched_cost: Array | None,
     extents: tuple[Any, Any],
     xp: Namespace,
 ) -> Array:
@@ -160,7 +165,7 @@ def _total(
         columns = xp.cumulative_sum(xp.ones_like(row4col), axis=1) - 1
         pairs = col4row[:, :, None] == columns[:, None, :]
         total = xp.sum(xp.where(pairs, cost, 0), axis=(1, 2))
-    if price is not None:
+    if unmatched_cost is not None:
         paying = ~matched if rows is None else ~matched & rows
-        total = total + xp.sum(xp.where(paying, price, 0), axis=1)
+        total = total + xp.sum(xp.where(paying, unmatched_cost, 0), axis=1)
     return total

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hungarian_core._backend import Backend, Problem, Solution
-from hungarian_core._solvers.policies import Matching, by_minimising
+from hungarian_core._solvers.policies import Matching, solve_by_minimiser
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -41,11 +41,11 @@ def solve_by_scipy(
 ) -> Solution:
     """Solve the problem of these fields, one sample after the other."""
     problem = Problem(cost, row_mask, col_mask, unmatched_cost, maximize, nan)
-    return by_minimising(problem, _minimise, cost.shape, Backend().namespace(cost))
+    return solve_by_minimiser(problem, _minimise, cost.shape, Backend().namespace(cost))
 
 
 def _minimise(
-    table: Floats, rows: Bools | None, cols: Bools | None, price: Floats | None
+    table: Floats, rows: Bools | None, cols: Bools | None, unmatched_cost: Floats | None
 ) -> Matching:
     from scipy.optimize import linear_sum_assignment
 
@@ -60,16 +60,18 @@ def _minimise(
         if cols is not None:
             problem = problem[:, cols[b]]
         width = problem.shape[1]
-        if price is not None:
+        if unmatched_cost is not None:
             ways_out = np.full((len(problem),) * 2, np.inf)
-            np.fill_diagonal(ways_out, price[b] if rows is None else price[b][rows[b]])
+            np.fill_diagonal(
+                ways_out, unmatched_cost[b] if rows is None else unmatched_cost[b][rows[b]]
+            )
             problem = np.hstack([problem, ways_out])
         try:
             i, j = linear_sum_assignment(problem)
         except ValueError:  # entries are valid by now, so the problem is infeasible
             feasible[b] = False
             continue
-        if price is not None:
+        if unmatched_cost is not None:
             i, j = i[j < width], j[j < width]
         if rows is not None:
             i = np.flatnonzero(rows[b])[i]
@@ -77,7 +79,7 @@ def _minimise(
             j = np.flatnonzero(cols[b])[j]
         col4row[b, i] = j
         row4col[b, j] = i
-    u, v = _duals(table, rows, cols, price, col4row, row4col)
+    u, v = _duals(table, rows, cols, unmatched_cost, col4row, row4col)
     return Matching(col4row, row4col, u.astype(table.dtype), v.astype(table.dtype), feasible)
 
 
@@ -85,7 +87,7 @@ def _duals(
     table: Floats,
     rows: Bools | None,
     cols: Bools | None,
-    price: Floats | None,
+    unmatched_cost: Floats | None,
     col4row: np.ndarray,
     row4col: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -94,20 +96,20 @@ def _duals(
     Either the rows are the smaller side here, or they have prices; otherwise the matrix is turned.
     """
     size, n, m = table.shape
-    if n > m and price is None:
+    if n > m and unmatched_cost is None:
         transposed = table.transpose(0, 2, 1)
         v, u = _duals(transposed, cols, rows, None, row4col, col4row)
         return u, v
     valid_rows = np.ones((size, n), np.bool_) if rows is None else rows
     valid_cols = np.ones((size, m), np.bool_) if cols is None else cols
-    way_out = np.zeros((size, n)) if price is None else price.astype(np.float64)
+    way_out = np.zeros((size, n)) if unmatched_cost is None else unmatched_cost.astype(np.float64)
     if n == 0 or m == 0:
         return np.where(valid_rows, way_out, 0), np.zeros((size, m))
     matched = col4row >= 0
     # Columns have duals of at most 0; a row that left at its price keeps that price as dual.
     left = valid_rows & ~matched & np.isfinite(way_out)
     paid = np.where(left, way_out, np.nan)
-    surplus = (valid_rows.sum(1) > valid_cols.sum(1)) & (price is None)
+    surplus = (valid_rows.sum(1) > valid_cols.sum(1)) & (unmatched_cost is None)
     if n > m:
         open_columns = row4col >= 0
         u, v = _potentials(

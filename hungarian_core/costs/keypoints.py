@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Namespace
 from hungarian_core._settings import changed, written
-from hungarian_core._tracing import unconverted
+from hungarian_core._tracing import skip_autograph
 from hungarian_core.costs.vectors import CostFunction
 
 # How far annotators differ about each keypoint, in units of the square root of the object's area:
@@ -57,7 +57,7 @@ def keypoint_distance(
     return KeypointDistance(spread, bool(visibility), area)
 
 
-@unconverted
+@skip_autograph
 @dataclasses.dataclass(frozen=True, repr=False)
 class KeypointDistance:
     """What `keypoint_distance` returns: a function that compares by value and can be pickled.

@@ -20,7 +20,7 @@ from hungarian_core._dtypes import solving_dtype
 from hungarian_core._inputs import checked_masks
 from hungarian_core._registry import get_backend
 from hungarian_core._solvers.policies import among_valid
-from hungarian_core._tracing import unconverted
+from hungarian_core._tracing import skip_autograph
 from hungarian_core.hnet import _checks
 
 Params = Mapping[str, Array]
@@ -31,7 +31,7 @@ _FAR = 20.0
 _CERTAIN = 0.01  # minus the logarithm of a chance that counts as 1
 
 
-@unconverted
+@skip_autograph
 def associate(
     distance: Array,
     params: Params,
@@ -70,7 +70,7 @@ def associate(
     return xp.astype(matrix, dtype, copy=False)
 
 
-@unconverted
+@skip_autograph
 def association_loss(
     distance: Array,
     association: Array,

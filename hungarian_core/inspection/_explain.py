@@ -177,7 +177,7 @@ def _prices(
     if price is None:
         return None
     found = to_host("unmatched_cost", price, backend).astype(np.float64)
-    _checks.price_shape(found.shape, shape)
+    _checks.unmatched_cost_shape(found.shape, shape)
     if found.ndim == len(shape) - 2:
         found = found[..., None]
     return np.broadcast_to(found, shape[:-1])

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._tracing import unconverted
+from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import times
@@ -62,7 +62,7 @@ class AlignedLosses(NamedTuple):
     assignment: Assignment
 
 
-@unconverted
+@skip_autograph
 class AlignedDetrLoss(Loss):
     """The loss of DETR with a matching that minimises this loss, and no other cost.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._tracing import unconverted
+from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost, times
@@ -66,7 +66,7 @@ class DetectionLosses(NamedTuple):
     assignment: Assignment
 
 
-@unconverted
+@skip_autograph
 class DetrLoss(Loss):
     """The set loss of DETR: match queries to true objects, then grade classes and boxes.
 

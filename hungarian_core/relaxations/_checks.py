@@ -52,8 +52,8 @@ def numbers(
     return found
 
 
-def out_of_range(options: Mapping[str, Any], lost: Array, xp: Namespace) -> Array:
-    """Return which samples are lost, all of them where a number is not what `numbers` expects.
+def out_of_range(options: Mapping[str, Any], failed: Array, xp: Namespace) -> Array:
+    """Return which samples failed, all of them where a number is not what `numbers` expects.
 
     Where it could not be read nothing was raised: a schedule that oversteps 0 would train on.
     """
@@ -61,8 +61,8 @@ def out_of_range(options: Mapping[str, Any], lost: Array, xp: Namespace) -> Arra
         x = options[name]
         if not isinstance(x, float):
             right = xp.isfinite(x) & ((x >= 0) if name == "noise_scale" else (x > 0))
-            lost = lost | ~right
-    return lost
+            failed = failed | ~right
+    return failed
 
 
 def _number(

@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import index_dtype
-from hungarian_core.relaxations.ascent import Rule, climb
-from hungarian_core.relaxations.implicit import attach
+from hungarian_core.relaxations.implicit import with_implicit_gradient
+from hungarian_core.relaxations.newton import Regulariser, solve_dual
 from hungarian_core.relaxations.noise import noise_like
-from hungarian_core.relaxations.polytope import Lines, Polytope, polytope, sides
-from hungarian_core.relaxations.problem import Relaxation, Task
+from hungarian_core.relaxations.polytope import Marginals, Polytope, polytope, sides
+from hungarian_core.relaxations.problem import Relaxation, RelaxedProblem
 
 _INF = float("inf")
 
 
 def sinkhorn(
-    task: Task, *, temperature: float | Array, iterations: int, tolerance: float
+    problem: RelaxedProblem, *, temperature: float | Array, iterations: int, tolerance: float
 ) -> Relaxation:
     """Normalise columns and rows in turns, `iterations` times; the framework differentiates that.
 
@@ -30,8 +30,8 @@ def sinkhorn(
     1967; Cuturi, Sinkhorn distances, NeurIPS 2013; Adams & Zemel, Ranking via Sinkhorn propagation,
     2011, for differentiating through the steps.
     """
-    xp, backend = task.xp, task.backend
-    (kernel, *lines), few = _balanced(task, temperature)
+    xp, backend = problem.xp, problem.backend
+    (kernel, *lines), rows_are_fewer = _balanced(problem, temperature)
     rows, cols = (_logarithms(kernel, x, k, xp) for x, k in zip(lines, (-1, -2), strict=True))
     f, g = xp.zeros_like(rows.mass), xp.zeros_like(cols.mass)
     changes = []
@@ -44,34 +44,36 @@ def sinkhorn(
     each = _Logarithms(*(x[None, ...] for x in cols))
     off = _off(xp.stack(changes, axis=0), each, xp)
     taken, off = _arrival(off, tolerance, xp), off[-1, ...]
-    if sides(task)[0]:  # the sums of columns may be those that have to be exact
-        tall = (few == 0)[..., None, None]
-        g = xp.where(tall, last, g)
+    if sides(problem)[0]:  # the sums of columns may be those that have to be exact
+        g = xp.where(rows_are_fewer[..., None, None], g, last)
         change = backend.stop_gradient(_best(kernel + g, rows, -1, backend) - f)
-        off = xp.where(few == 0, _off(change, rows, xp), off)
-    return _relaxation(task, xp.exp(kernel + f + g), taken, off)
+        off = xp.where(rows_are_fewer, off, _off(change, rows, xp))
+    return _relaxation(problem, xp.exp(kernel + f + g), taken, off)
 
 
 def sinkhorn_implicit(
-    task: Task, *, temperature: float | Array, iterations: int, tolerance: float
+    problem: RelaxedProblem, *, temperature: float | Array, iterations: int, tolerance: float
 ) -> Relaxation:
     """Solve to `tolerance` in up to `iterations` steps, and differentiate the solution.
 
     Reference: Eisenberger et al., A Unified Framework for Implicit Sinkhorn Differentiation, CVPR
-    2022. See `ascent` for how it is solved.
+    2022. See `newton` for how it is solved.
     """
-    backend, xp = task.backend, task.xp
-    (kernel, rows, cols), few = _balanced(task, temperature)
+    backend, xp = problem.backend, problem.xp
+    (kernel, rows, cols), rows_are_fewer = _balanced(problem, temperature)
     value, taken, off = backend.run(
-        _solved, backend.stop_gradient(kernel), rows.mass, cols.mass, few,
-        xp.zeros_like(few) + tolerance, like=(0, 3, 3), options=(iterations,),
+        _solved, backend.stop_gradient(kernel), rows.mass, cols.mass, rows_are_fewer,
+        xp.zeros_like(rows_are_fewer, dtype=kernel.dtype) + tolerance,
+        like=(0, 4, 4), options=(iterations,),
     )  # fmt: skip
-    value = attach(kernel, value, rows.mass > 0, cols.mass > 0, _slope, backend)
-    return _relaxation(task, value, taken, off)
+    value = with_implicit_gradient(
+        kernel, value, rows.mass > 0, cols.mass > 0, _derivative, backend
+    )
+    return _relaxation(problem, value, taken, off)
 
 
 def gumbel_sinkhorn(
-    task: Task,
+    problem: RelaxedProblem,
     *,
     temperature: float | Array,
     iterations: int,
@@ -86,11 +88,11 @@ def gumbel_sinkhorn(
 
     Reference: Mena et al., Learning Latent Permutations with Gumbel-Sinkhorn Networks, ICLR 2018.
     """
-    xp = task.xp
-    noise = noise_like(task.cost, samples, seed, "gumbel", task.backend)
-    rows, cols = (x if x is None else x[None, ...] for x in (task.rows, task.cols))
-    cost = task.cost[None, ...] - noise_scale * noise
-    noisy = Task(cost, rows, cols, task.solver, task.backend, xp)
+    xp = problem.xp
+    noise = noise_like(problem.cost, samples, seed, "gumbel", problem.backend)
+    rows, cols = (x if x is None else x[None, ...] for x in (problem.rows, problem.cols))
+    cost = problem.cost[None, ...] - noise_scale * noise
+    noisy = RelaxedProblem(cost, rows, cols, problem.solver, problem.backend, xp)
     found = sinkhorn(noisy, temperature=temperature, iterations=iterations, tolerance=tolerance)
     return Relaxation(
         xp.mean(found.matrix, axis=0),
@@ -104,24 +106,26 @@ def _solved(
     kernel: Array,
     rows: Array,
     cols: Array,
-    few: Array,
+    rows_are_fewer: Array,
     tolerance: Array,
     iterations: float,
 ) -> tuple[Array, Array, Array]:
     xp = backend.namespace(kernel)
-    lines = (Lines(mass, xp.ones_like(mass, dtype=xp.bool)) for mass in (rows, cols))
-    top = climb(backend, Polytope(kernel, *lines), few > 0, _RULE, iterations, tolerance)
-    return top.value, top.iterations, top.residual
+    lines = (Marginals(mass, xp.ones_like(mass, dtype=xp.bool)) for mass in (rows, cols))
+    found = solve_dual(
+        backend, Polytope(kernel, *lines), rows_are_fewer, _REGULARISER, iterations, tolerance
+    )
+    return found.value, found.iterations, found.residual
 
 
-def _balanced(task: Task, temperature: float | Array) -> tuple[Polytope, Array]:
+def _balanced(problem: RelaxedProblem, temperature: float | Array) -> tuple[Polytope, Array]:
     """Return the problem with slack, which makes both sides sum to the same.
 
-    And where the rows, without slack, are not more than the columns, `[...]`, 1 or 0.
+    And where the rows, without slack, are not more than the columns, `[...]` bool.
     """
-    xp = task.xp
-    kernel, rows, cols = polytope(task, temperature)
-    tall, wide = sides(task)
+    xp = problem.xp
+    kernel, rows, cols = polytope(problem, temperature)
+    tall, wide = sides(problem)
     row, col = rows.mass, cols.mass
     surplus = xp.sum(row, axis=-1) - xp.sum(col, axis=-1)
     if tall:
@@ -134,18 +138,17 @@ def _balanced(task: Task, temperature: float | Array) -> tuple[Polytope, Array]:
         slack = xp.where(more & (col > 0), xp.zeros_like(col), -_INF)
         kernel = xp.concat([kernel, slack[..., None, :]], axis=-2)
         row = xp.concat([row, xp.where(more, -surplus[..., None], 0)], axis=-1)
-    even = [xp.ones_like(mass, dtype=xp.bool) for mass in (row, col)]
-    few = xp.where(surplus > 0, xp.zeros_like(surplus), 1)
-    return Polytope(kernel, Lines(row, even[0]), Lines(col, even[1])), few
+    rows, cols = (Marginals(mass, xp.ones_like(mass, dtype=xp.bool)) for mass in (row, col))
+    return Polytope(kernel, rows, cols), surplus <= 0
 
 
-def _relaxation(task: Task, matrix: Array, taken: Array, off: Array) -> Relaxation:
+def _relaxation(problem: RelaxedProblem, matrix: Array, taken: Array, off: Array) -> Relaxation:
     """Return the result, without slack."""
-    tall, wide = sides(task)
+    tall, wide = sides(problem)
     matrix = matrix[..., :-1, :] if wide else matrix
     matrix = matrix[..., :-1] if tall else matrix
-    index = index_dtype(task.xp)
-    return Relaxation(matrix, task.xp.astype(taken, index), off)
+    index = index_dtype(problem.xp)
+    return Relaxation(matrix, problem.xp.astype(taken, index), off)
 
 
 class _Logarithms(NamedTuple):
@@ -155,7 +158,7 @@ class _Logarithms(NamedTuple):
     some: Array  # bool, where it has
 
 
-def _logarithms(level: Array, lines: Lines, axis: int, xp: Namespace) -> _Logarithms:
+def _logarithms(level: Array, lines: Marginals, axis: int, xp: Namespace) -> _Logarithms:
     mass = lines.mass[..., :, None] if axis == -1 else lines.mass[..., None, :]
     some = xp.any(xp.isfinite(level), axis=axis, keepdims=True) & (mass > 0)
     return _Logarithms(xp.log(xp.where(some, mass, 1)), some)
@@ -186,22 +189,22 @@ def _image(level: Array, xp: Namespace) -> Array:
     return xp.exp(level)
 
 
-def _slope(value: Array, xp: Namespace) -> Array:
+def _derivative(value: Array, xp: Namespace) -> Array:
     return value
 
 
-def _lift(level: Array, mass: Array, xp: Namespace) -> Array:
+def _row_update(level: Array, mass: Array, xp: Namespace) -> Array:
     top = xp.max(level, axis=-1)
     top = xp.where(top > -_INF, top, 0)
     sums = xp.sum(xp.exp(level - top[..., None]), axis=-1)
     return xp.log(mass) - top - xp.log(xp.where(sums > 0, sums, 1))
 
 
-def _stride(level: Array, way: Array, rise: Array, xp: Namespace) -> Array:
+def _step_length(level: Array, direction: Array, slope: Array, xp: Namespace) -> Array:
     """Return log(1 + x) / x of the largest change x: the exponential grows no faster than that."""
-    most = xp.max(xp.where(level > -_INF, xp.abs(way), 0), axis=(-2, -1))
+    most = xp.max(xp.where(level > -_INF, xp.abs(direction), 0), axis=(-2, -1))
     some = most > 0.01
     return xp.where(some, xp.log1p(most) / xp.where(some, most, 1), 1)
 
 
-_RULE = Rule(_image, _slope, _lift, _stride)
+_REGULARISER = Regulariser(_image, _derivative, _row_update, _step_length)

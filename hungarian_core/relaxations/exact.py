@@ -14,12 +14,12 @@ from hungarian_core._dtypes import index_dtype
 from hungarian_core._solvers.dispatch import solve
 from hungarian_core.assignment import Assignment
 from hungarian_core.relaxations.noise import Noise, noise_like
-from hungarian_core.relaxations.problem import Relaxation, Task, allowed
+from hungarian_core.relaxations.problem import Relaxation, RelaxedProblem, allowed
 
 _INF, _NAN = float("inf"), float("nan")
 
 
-def blackbox(task: Task, *, interpolation: float | Array) -> Relaxation:
+def blackbox(problem: RelaxedProblem, *, interpolation: float | Array) -> Relaxation:
     """Return the matching, whose gradient is the slope of a continuous interpolation.
 
     With the upstream gradient G, a second matching at the costs ``C + λ G`` gives the gradient
@@ -29,12 +29,12 @@ def blackbox(task: Task, *, interpolation: float | Array) -> Relaxation:
     Reference: Vlastelica et al., Differentiation of blackbox combinatorial solvers, ICLR 2020,
     algorithm 1.
     """
-    backend, xp = task.backend, task.xp
+    backend, xp = problem.backend, problem.xp
     # A pair that cannot be matched gets no gradient.
-    cost, solver = xp.where(allowed(task), task.cost, _INF), task.solver
-    found = match(cost, task)
+    cost, solver = xp.where(allowed(problem), problem.cost, _INF), problem.solver
+    found = matched(cost, problem)
     matching = xp.astype(found.mask(), cost.dtype)
-    arrays, fixed = _split(interpolation=interpolation, rows=task.rows, cols=task.cols)
+    arrays, fixed = _split(interpolation=interpolation, rows=problem.rows, cols=problem.cols)
 
     def forward(cost: Array, matching: Array, *rest: Array) -> tuple[Array, tuple[Array, ...]]:
         return matching * 1, (cost, matching, *rest)
@@ -47,17 +47,17 @@ def blackbox(task: Task, *, interpolation: float | Array) -> Relaxation:
         moved = xp.where(open_, cost + step * g, _INF)
         broken = xp.any(open_ & ~xp.isfinite(moved), axis=(-2, -1), keepdims=True)
         # Not `assign`: what comes from above may be NaN, and a backward pass is no place to raise.
-        problem = Problem(backend.stop_gradient(moved), given["rows"], given["cols"])
-        other = Assignment(*solve(problem, solver=solver, backend=backend)[:5])
+        again = Problem(backend.stop_gradient(moved), given["rows"], given["cols"])
+        other = Assignment(*solve(again, solver=solver, backend=backend)[:5])
         grad = (xp.astype(other.mask(), cost.dtype) - matching) / step
         return xp.where(broken, _NAN, grad), *(None for _ in range(1 + len(rest)))
 
     out = backend.custom_vjp(forward, backward)(cost, matching, *arrays.values())
-    return _exact(out, found.cost, task)
+    return _exact(out, found.cost, problem)
 
 
 def perturbed(
-    task: Task,
+    problem: RelaxedProblem,
     *,
     temperature: float | Array,
     noise: Noise,
@@ -79,11 +79,11 @@ def perturbed(
     proposition 3.1. The baseline: Kool et al., Buy 4 REINFORCE samples, get a baseline for free,
     2019.
     """
-    backend, xp = task.backend, task.xp
-    cost = xp.where(allowed(task), task.cost, _INF)
+    backend, xp = problem.backend, problem.xp
+    cost = xp.where(allowed(problem), problem.cost, _INF)
     constant = backend.stop_gradient(cost)
-    many = disturbed(constant, temperature, noise, samples, seed, task)
-    found = match(many, task, samples)
+    many = disturbed_costs(constant, temperature, noise, samples, seed, problem)
+    found = matched(many, problem, samples)
     mean = xp.mean(xp.astype(found.mask(), cost.dtype), axis=0)
     # Matches as indices, and noise as its seed: the samples' matrices are not kept.
     at = xp.permute_dims(found.col4row, (*range(1, found.col4row.ndim), 0))
@@ -107,16 +107,16 @@ def perturbed(
         return grad, *(None for _ in range(2 + len(rest)))
 
     out = backend.custom_vjp(forward, backward)(cost, mean, at, *arrays.values())
-    return _exact(out, found.cost[0, ...], task)
+    return _exact(out, found.cost[0, ...], problem)
 
 
-def disturbed(
+def disturbed_costs(
     cost: Array,
     temperature: float | Array,
     noise: Noise,
     samples: int,
     seed: int | Array,
-    task: Task,
+    problem: RelaxedProblem,
 ) -> Array:
     """Return ``cost - temperature * Z`` for all samples, `[samples, ..., n, m]`.
 
@@ -124,23 +124,24 @@ def disturbed(
     further than its small ones, the choice of a single row follows the softmax of
     -cost / temperature.
     """
-    z = noise_like(cost, samples, seed, noise, task.backend)
+    z = noise_like(cost, samples, seed, noise, problem.backend)
     return cost[None, ...] - temperature * z
 
 
-def match(cost: Array, task: Task, samples: int | None = None) -> Assignment:
+def matched(cost: Array, problem: RelaxedProblem, samples: int | None = None) -> Assignment:
     """Match at `cost`, `[..., n, m]` or that of all samples; raise as `assign` does.
 
     No noise makes a problem infeasible or sound, so all samples have the status of the first.
     """
-    backend, xp, rows, cols = task.backend, task.xp, task.rows, task.cols
+    backend, xp, rows, cols = problem.backend, problem.xp, problem.rows, problem.cols
     if samples is not None:
         many = [None if x is None else x[None, ...] for x in (rows, cols)]
         rows, cols = (
             x if x is None else xp.broadcast_to(x, (samples, *backend.shape(x)[1:])) for x in many
         )
-    problem = Problem(backend.stop_gradient(cost), rows, cols)
-    found = solve(problem, solver=task.solver, backend=backend)
+    found = solve(
+        Problem(backend.stop_gradient(cost), rows, cols), solver=problem.solver, backend=backend
+    )
     status = found.status
     if status is not None and samples is not None:
         status = status[0, ...]
@@ -148,13 +149,13 @@ def match(cost: Array, task: Task, samples: int | None = None) -> Assignment:
     return Assignment(*found[:5])
 
 
-def total(cost: Array, found: Assignment, backend: Backend, xp: Namespace) -> Array:
+def total_with_gradient(cost: Array, found: Assignment, backend: Backend, xp: Namespace) -> Array:
     """Return the total of the pairs found, with the gradient 1 by each of finite cost."""
     pairs = _gather(cost, found.col4row[..., None], backend, xp)[..., 0]
-    return found.cost + changes(pairs, xp.isfinite(pairs), backend, xp)
+    return found.cost + zero_with_gradient(pairs, xp.isfinite(pairs), backend, xp)
 
 
-def changes(x: Array, counts: Array, backend: Backend, xp: Namespace) -> Array:
+def zero_with_gradient(x: Array, counts: Array, backend: Backend, xp: Namespace) -> Array:
     """Return 0 for each `x[..., n]`, with the gradient 1 by all of it that counts.
 
     Each entry is taken off before they are added, as their sum may overflow.
@@ -190,9 +191,9 @@ def _split(**values: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     return {k: x for k, x in values.items() if k not in fixed}, fixed
 
 
-def _exact(matrix: Array, total: Array, task: Task) -> Relaxation:
+def _exact(matrix: Array, total: Array, problem: RelaxedProblem) -> Relaxation:
     """Return a matrix that took no iterations, NaN where there is no matching."""
-    xp = task.xp
+    xp = problem.xp
     index = index_dtype(xp)
     return Relaxation(
         xp.where(xp.isnan(total)[..., None, None], _NAN, matrix),

@@ -27,12 +27,12 @@ from hungarian_core._backend import Array, Backend, Namespace
 _STEPS = 500  # of the fit in a gradient; it takes 10 to 100
 
 
-def attach(
+def with_implicit_gradient(
     kernel: Array,
     value: Array,
     rows: Array,
     cols: Array,
-    slope: Callable[[Array, Namespace], Array],
+    derivative: Callable[[Array, Namespace], Array],
     backend: Backend,
 ) -> Array:
     """Return `value` with a gradient by the kernel.
@@ -42,33 +42,33 @@ def attach(
         value: P, a constant.
         rows: `[..., n]` bool, the rows whose sum does not change.
         cols: `[..., m]` bool, the columns.
-        slope: W of P.
+        derivative: W of P.
         backend: The backend.
     """
 
     def forward(
         kernel: Array, value: Array, rows: Array, cols: Array
     ) -> tuple[Array, tuple[Array, ...]]:
-        return value * 1, (slope(value, backend.namespace(value)), rows, cols)
+        return value * 1, (derivative(value, backend.namespace(value)), rows, cols)
 
     def backward(residuals: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
         weight, rows, cols = residuals
         xp = backend.namespace(g)
         pull = weight * g
         sums = xp.sum(pull, axis=-1), xp.sum(pull, axis=-2)
-        alpha, beta = backend.run(_fit_closely, weight, *sums, rows, cols, like=(1, 2))
+        alpha, beta = backend.run(_solve_closely, weight, *sums, rows, cols, like=(1, 2))
         return pull - weight * (alpha[..., :, None] + beta[..., None, :]), None, None, None
 
     return backend.custom_vjp(forward, backward)(kernel, value, rows, cols)
 
 
-def _fit_closely(backend: Backend, *arrays: Array) -> tuple[Array, Array]:
+def _solve_closely(backend: Backend, *arrays: Array) -> tuple[Array, Array]:
     weight, *_ = arrays
     eps = float(backend.namespace(weight).finfo(weight.dtype).eps)
-    return fit(backend, *arrays, steps=_STEPS, tolerance=4 * eps)
+    return solve_normal_equations(backend, *arrays, steps=_STEPS, tolerance=4 * eps)
 
 
-def fit(
+def solve_normal_equations(
     backend: Backend,
     weight: Array,
     r: Array,
@@ -120,23 +120,23 @@ def fit(
         return xp.any(live) & (step < steps)
 
     def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        beta, rest, way, size, live, step = state
-        bent = curvature(way)
-        bend = xp.sum(way * bent, axis=-1)
-        live = live & (bend > eps * xp.sum(s_weight * way * way, axis=-1))
-        stride = _over(size, bend, live, xp)[..., None]
-        beta, rest = beta + stride * way, rest - stride * bent
+        beta, rest, direction, size, live, step = state
+        product = curvature(direction)
+        curve = xp.sum(direction * product, axis=-1)
+        live = live & (curve > eps * xp.sum(s_weight * direction * direction, axis=-1))
+        step_length = _over(size, curve, live, xp)[..., None]
+        beta, rest = beta + step_length * direction, rest - step_length * product
         ahead = by_col * rest
         after = xp.sum(rest * ahead, axis=-1)
-        way = ahead + _over(after, size, live, xp)[..., None] * way
-        return beta, rest, way, after, live & (after > goal), step + 1
+        direction = ahead + _over(after, size, live, xp)[..., None] * direction
+        return beta, rest, direction, after, live & (after > goal), step + 1
 
     rest = xp.where(by_col > 0, s - along_cols(by_row * r), 0)
-    way = by_col * rest
-    size = xp.sum(rest * way, axis=-1)
+    direction = by_col * rest
+    size = xp.sum(rest * direction, axis=-1)
     goal = tolerance**2 * size
     step = xp.sum(xp.zeros_like(size, dtype=xp.int32))
-    state = (xp.zeros_like(rest), rest, way, size, size > 0, xp.astype(step, xp.int32))
+    state = (xp.zeros_like(rest), rest, direction, size, size > 0, xp.astype(step, xp.int32))
     beta = backend.while_loop(cond, body, state)[0]
     return by_row * (r - along_rows(beta)), beta
 

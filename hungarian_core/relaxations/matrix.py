@@ -9,7 +9,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
 from hungarian_core._dtypes import index_dtype
 from hungarian_core._registry import get_backend
-from hungarian_core._tracing import unconverted
+from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Nan, Solver
 from hungarian_core.relaxations import _checks as checks
 from hungarian_core.relaxations.entropic import gumbel_sinkhorn, sinkhorn, sinkhorn_implicit
@@ -17,7 +17,7 @@ from hungarian_core.relaxations.euclidean import dykstra
 from hungarian_core.relaxations.exact import blackbox, perturbed
 from hungarian_core.relaxations.network import hnet
 from hungarian_core.relaxations.noise import Noise
-from hungarian_core.relaxations.problem import Relaxation, Task, task
+from hungarian_core.relaxations.problem import Relaxation, RelaxedProblem, checked_problem
 
 Method = Literal[
     "blackbox", "perturbed", "sinkhorn", "sinkhorn_implicit", "gumbel_sinkhorn", "dykstra", "hnet"
@@ -51,7 +51,7 @@ METHODS: dict[str, _Method] = {
 }  # fmt: skip
 
 
-@unconverted
+@skip_autograph
 def assignment_matrix(
     cost: Array,
     method: Method = "sinkhorn",
@@ -167,15 +167,15 @@ def assignment_matrix(
     }  # fmt: skip
     options = checks.of_method(method, given, defaults)
     backend = get_backend(backend, cost=cost, row_mask=row_mask, col_mask=col_mask)
-    problem, lost = task(cost, row_mask, col_mask, maximize, nan, solver, backend)
+    problem, failed = checked_problem(cost, row_mask, col_mask, maximize, nan, solver, backend)
     xp = problem.xp
     options = checks.numbers(options, problem.cost, backend, xp)
     if any(isinstance(extent, int) and extent == 0 for extent in backend.shape(problem.cost)):
-        found = _of_nothing(problem, lost)
+        found = _of_nothing(problem, failed)
     else:
         found = run(problem, **options)
-    lost = checks.out_of_range(options, lost, xp)
-    found = _settled(found, problem, lost)
+    failed = checks.out_of_range(options, failed, xp)
+    found = _settled(found, problem, failed)
     dtype = backend.asarray(cost).dtype
     if xp.isdtype(dtype, "real floating"):
         matrix = xp.astype(found.matrix, dtype, copy=False)
@@ -183,23 +183,23 @@ def assignment_matrix(
     return found if return_info else found.matrix
 
 
-def _of_nothing(problem: Task, lost: Array) -> Relaxation:
+def _of_nothing(problem: RelaxedProblem, failed: Array) -> Relaxation:
     """Return the association of no rows, no columns or no problems, which is in the graph."""
     xp = problem.xp
     index = index_dtype(xp)
-    residual = xp.zeros_like(lost, dtype=problem.cost.dtype)
-    return Relaxation(problem.cost * 0, xp.zeros_like(lost, dtype=index), residual)
+    residual = xp.zeros_like(failed, dtype=problem.cost.dtype)
+    return Relaxation(problem.cost * 0, xp.zeros_like(failed, dtype=index), residual)
 
 
-def _settled(found: Relaxation, problem: Task, lost: Array) -> Relaxation:
-    """Return 0 for what is masked, and NaN for what is lost."""
+def _settled(found: Relaxation, problem: RelaxedProblem, failed: Array) -> Relaxation:
+    """Return 0 for what is masked, and NaN for samples that failed."""
     xp, matrix = problem.xp, found.matrix
     if problem.rows is not None:
         matrix = xp.where(problem.rows[..., :, None], matrix, 0)
     if problem.cols is not None:
         matrix = xp.where(problem.cols[..., None, :], matrix, 0)
     return Relaxation(
-        xp.where(lost[..., None, None], _NAN, matrix),
-        xp.where(lost, 0, found.iterations),
-        xp.where(lost, _NAN, found.residual),
+        xp.where(failed[..., None, None], _NAN, matrix),
+        xp.where(failed, 0, found.iterations),
+        xp.where(failed, _NAN, found.residual),
     )

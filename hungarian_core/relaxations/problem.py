@@ -8,15 +8,21 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._inputs import checked_masks, valid_pairs, warn_if_rounded
-from hungarian_core._solvers.policies import INFEASIBLE, INVALID, among_valid, judge, unsound
+from hungarian_core._solvers.policies import (
+    INFEASIBLE,
+    INVALID,
+    among_valid,
+    apply_nan_policy,
+    is_invalid,
+)
 
 _INF = float("inf")
 
 
-class Task(NamedTuple):
+class RelaxedProblem(NamedTuple):
     """A batch of problems to minimise, with sound costs, and what to compute them with.
 
-    Samples that are lost (bad) have costs of 0 here; what a method returns for them is replaced.
+    Samples that failed have costs of 0 here; what a method returns for them is replaced.
     """
 
     cost: Array  # [..., n, m] float32 or float64, never NaN or -inf; +inf forbids a pair
@@ -43,7 +49,7 @@ class Relaxation(NamedTuple):
     residual: Array
 
 
-def task(
+def checked_problem(
     cost: Array,
     row_mask: Array | None,
     col_mask: Array | None,
@@ -51,8 +57,8 @@ def task(
     nan: str,
     solver: str,
     backend: Backend,
-) -> tuple[Task, Array]:
-    """Check a problem; return it and which samples are lost, `[...]` bool.
+) -> tuple[RelaxedProblem, Array]:
+    """Check a problem; return it and which samples failed, `[...]` bool.
 
     Raises:
         ValueError: As for `assign`, where values can be read.
@@ -76,18 +82,19 @@ def task(
     cost = -cost if maximize else cost
     sound, status = _sound(backend.stop_gradient(cost), rows, cols, nan, empty, xp)
     _checks.raise_unless_solved(status, nan, backend, xp)
-    lost = status != 0
-    sound = xp.where(lost[..., None, None], 0, sound)
+    failed = status != 0
+    sound = xp.where(failed[..., None, None], 0, sound)
     # What the policy put in the place of an entry is a constant.
     finite = xp.isfinite(backend.stop_gradient(cost))
-    cost = xp.where(finite & ~lost[..., None, None], cost, sound)
-    return Task(cost, rows, cols, solver, backend, xp), lost
+    cost = xp.where(finite & ~failed[..., None, None], cost, sound)
+    return RelaxedProblem(cost, rows, cols, solver, backend, xp), failed
 
 
-def allowed(task: Task) -> Array:
+def allowed(problem: RelaxedProblem) -> Array:
     """Return which pairs `[..., n, m]` may be matched: valid, and not forbidden."""
-    finite = task.xp.isfinite(task.backend.stop_gradient(task.cost))  # PyTorch would keep the costs
-    return among_valid(finite, task.rows, task.cols)
+    # Of a constant, as PyTorch would keep the costs.
+    finite = problem.xp.isfinite(problem.backend.stop_gradient(problem.cost))
+    return among_valid(finite, problem.rows, problem.cols)
 
 
 def _sound(
@@ -98,10 +105,10 @@ def _sound(
     A sample counts as infeasible here if a row or column that has to be matched has no pair. That
     the pairs left allow of no complete matching otherwise, only a residual shows.
     """
-    cost, invalid = judge(cost, rows, cols, None, nan, empty, xp)
+    cost, has_invalid = apply_nan_policy(cost, rows, cols, None, nan, empty, xp)
     # As in the solvers, NaN is read by nobody: it is replaced before any arithmetic.
-    cost = xp.where(unsound(cost, xp), _INF, cost)
-    lost = invalid
+    cost = xp.where(is_invalid(cost, xp), _INF, cost)
+    failed = has_invalid
     if not empty:
         real = among_valid(xp.ones_like(cost, dtype=xp.bool), rows, cols)
         open_ = among_valid(xp.isfinite(cost), rows, cols)
@@ -109,7 +116,7 @@ def _sound(
         needy_rows = real_rows & ~xp.any(open_, axis=-1)
         needy_cols = real_cols & ~xp.any(open_, axis=-2)
         n, m = (xp.sum(xp.astype(x, xp.float32), axis=-1) for x in (real_rows, real_cols))
-        lost = lost | ((n <= m) & xp.any(needy_rows, axis=-1))
-        lost = lost | ((m <= n) & xp.any(needy_cols, axis=-1))
-    status = xp.where(lost, INFEASIBLE, xp.zeros_like(lost, dtype=xp.uint8))
-    return cost, xp.where(invalid, INVALID, status)
+        failed = failed | ((n <= m) & xp.any(needy_rows, axis=-1))
+        failed = failed | ((m <= n) & xp.any(needy_cols, axis=-1))
+    status = xp.where(failed, INFEASIBLE, xp.zeros_like(failed, dtype=xp.uint8))
+    return cost, xp.where(has_invalid, INVALID, status)
