@@ -31,7 +31,7 @@ ASSIGN: tuple[tuple[str, np.ndarray, dict[str, Any], str], ...] = (
     ),
     ("row_mask_none", COST, {"row_mask": _bool()}, r"row_mask has shape \(\); expected \(2, 3\)"),
     ("row_mask_dtype", COST, {"row_mask": Y[:, :, 0]}, "row_mask has dtype .*expected bool"),
-    ("unmatched_cost_shape", COST, {"unmatched_cost": Y[0, :, 0]}, r"unmatched_cost has shape \(3,\)"),
+    ("unmatched_shape", COST, {"unmatched_cost": Y[0, :, 0]}, r"unmatched_cost has shape \(3,\)"),
     ("nan", COST, {"nan": "ignore"}, "nan is 'ignore'; expected one of 'raise', 'worst', 'forbid'"),
     ("solver", COST, {"solver": 3}, "solver is 3; expected the name of a solver"),
 )
