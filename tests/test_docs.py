@@ -9,6 +9,7 @@ prints it, ``print(x)  # 1.5``, and has to agree.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -17,6 +18,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from hungarian_core import Backend
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -91,6 +94,21 @@ def test_blocks_run_and_print_what_they_show(
 def test_pages_have_blocks_that_run() -> None:
     ran = {Path(page).name for page, _, _ in GROUPS}
     assert ran >= RUNNABLE, f"no block runs in {sorted(RUNNABLE - ran)}"
+
+
+def test_the_page_on_backends_tells_every_hook() -> None:
+    """In its table, with the parameters that it has."""
+    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    told = {
+        name: {x.strip(" *") for x in re.sub(r"=\w+", "", parameters).split(",")} - {""}
+        for name, parameters in re.findall(r"^\| `(\w+)\(([^)]*)\)` \|", text, re.M)
+    }
+    hooks = {
+        name: {*inspect.signature(hook).parameters} - {"self"}
+        for name, hook in vars(Backend).items()
+        if callable(hook) and not name.startswith("_") and name != "readable"
+    }
+    assert told == hooks
 
 
 def test_readme_shows_every_framework() -> None:
