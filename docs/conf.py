@@ -1,6 +1,16 @@
 """Sphinx configuration: ``sphinx-build -W -n docs docs/_build``, with or without a network."""
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util.docutils import SphinxDirective
+
 import hungarian_core
+
+sys.path.insert(0, str(Path(__file__).parent))
+import front_doors
 
 project = "hungarian-core"
 author = "the hungarian-core developers"
@@ -41,3 +51,31 @@ intersphinx_mapping = {
         "jax": "https://docs.jax.dev/en/latest/",
     }.items()
 }
+
+
+class FrontDoor(SphinxDirective):
+    """``.. front-door:: module`` documents what a module of an adapter lists as its own."""
+
+    required_arguments = 1
+
+    def run(self):
+        (module,) = self.arguments
+        known = front_doors.entries(module)
+        lines = [f".. py:currentmodule:: {module}", ""]
+        for name in front_doors.listed(module):
+            if name in known and known[name].kind != "same":
+                lines += self.written(known[name])
+        return self.parse_text_to_nodes("\n".join(lines))
+
+    def written(self, entry: front_doors.Entry) -> Iterator[str]:
+        yield f".. py:{entry.kind}:: {entry.name}{entry.signature}"
+        yield ""
+        body = [*GoogleDocstring(entry.text, self.config).lines(), ""]
+        for method in entry.methods:
+            body += self.written(method)
+        for line in body:
+            yield f"   {line}" if line else ""
+
+
+def setup(app):
+    app.add_directive("front-door", FrontDoor)

@@ -49,8 +49,9 @@ class HungarianLoss(SetLoss):
     Keras mask `(batch_size, m)`, those of False are not matched and have no loss.
 
     Args:
-        slices, slice_index_to_compute_assignment, compute_cost_matrix_fn, slice_weights,
-            slice_sizes, nan, solver: As for `hungarian_core.HungarianLoss`.
+        slices, slice_index_to_compute_assignment, compute_cost_matrix_fn: As for
+            `hungarian_core.HungarianLoss`.
+        slice_weights, slice_sizes, nan, solver: The same.
         slice_losses_fn: The same. Of a `keras.losses.Loss` the values before its reduction are
             taken, one per pair; a function must not return one value for all pairs.
         mask_value: Rows of `y_true` that hold this value throughout are padding, as for
