@@ -147,7 +147,7 @@ def jax() -> list[Driver]:
     class Jax(Driver):
         name = "jax"
         differentiable = True
-        thorough_eager = False
+        thorough_lengthy = thorough_eager = False  # `JaxJit` is, with fewer programs
         dtypes = Driver.dtypes | {"bfloat16"}
 
         @contextlib.contextmanager
@@ -175,13 +175,14 @@ def jax() -> list[Driver]:
         name = "jax-jit"
         raises = False
         thorough = False  # the eager driver compiles the core for every case already
+        thorough_lengthy = True
 
         def trace(self, function: Function) -> Function:
             return jax.jit(function)
 
     class JaxJit32(JaxJit):
         name = "jax-jit-x32"
-        thorough = False
+        thorough = thorough_lengthy = False
         dtypes = Jax.dtypes - {"float64", "int64"}
 
     class JaxVmap(Jax):

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("array_api_strict", reason="one mutant needs its second device")
 
 HERE = Path(__file__).parent
-# The mistake, and a check that must find it.
+# The mistake, and a check that must find it, by module.
 MUTANTS = {
     "halved_gradient": "test_custom_vjp",
     "dropped_upstream": "test_custom_vjp",

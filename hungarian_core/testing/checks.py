@@ -42,6 +42,13 @@ def skip_slow(driver: Driver) -> None:
         pytest.skip(f"{driver.name} compiles too slowly for every case")
 
 
+def skip_lengthy(driver: Driver) -> None:
+    """Skip a test of tens of operations that is not essential, but on those who do it fastest."""
+    thorough = driver.thorough if driver.thorough_lengthy is None else driver.thorough_lengthy
+    if not thorough:
+        pytest.skip(f"{driver.name} compiles what another driver of the framework does sooner")
+
+
 def skip_long(driver: Driver) -> None:
     """Skip a test of a long loss that is not essential, where that takes seconds."""
     skip_slow(driver)

@@ -34,6 +34,9 @@ class Driver:
         static_shapes: Whether a program of this driver knows the shapes of its arrays.
         thorough: Whether to run every case. Where compiling takes seconds, the essential ones.
         thorough_native: The same for ``solver="native"``, whose programs are small.
+        thorough_lengthy: The same for what takes tens of operations; None for what `thorough`
+            says. Where each operation is compiled for each shape, as JAX does eagerly, a driver
+            that compiles a program whole has done sooner.
         thorough_eager: The same for losses of hundreds of operations, where each of them is
             compiled for each shape, as JAX does eagerly too.
     """
@@ -51,6 +54,7 @@ class Driver:
     static_shapes: bool = True
     thorough: bool = True
     thorough_native: bool = True
+    thorough_lengthy: bool | None = None
     thorough_eager: bool = True
 
     def __repr__(self) -> str:

@@ -218,7 +218,7 @@ def test_least_loss(driver: Driver, example: Example) -> None:
     """The matching, by trying all; the parts by definition; gradients by imaginary steps."""
     checks.need(driver, example.dtype)
     if not example.essential:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     expected = _reference(example)
     criterion = hc.AlignedDetrLoss(CLASSES, backend=driver.backend, **example.options)
     targets, relative = _targets(driver, example), RELATIVE[example.dtype]
@@ -246,7 +246,7 @@ def test_least_loss(driver: Driver, example: Example) -> None:
 
 def test_costs_are_what_is_assigned(driver: Driver) -> None:
     """Term by term, of all pairs; their least total is the assigned part of the loss."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     example = Example("", layers=2, weighted=True, options={**WEIGHTS, "reduction": "none"})
     logits, boxes, labels, true_boxes, mask, weights = example.data()
     criterion = hc.AlignedDetrLoss(CLASSES, backend=driver.backend, **example.options)
@@ -268,7 +268,7 @@ def test_costs_are_what_is_assigned(driver: Driver) -> None:
 
 def test_weights_of_images_and_ignored_objects(driver: Driver) -> None:
     """An image counts twice; the query of an ignored object has no loss, and no class is needed."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     logits, boxes, labels, true_boxes, mask, _ = Example("", layers=2).data()
     labels[0, 0] = -1
     ignore = np.zeros_like(mask)
@@ -301,7 +301,7 @@ def test_weights_of_images_and_ignored_objects(driver: Driver) -> None:
 
 def test_groups_of_queries(driver: Driver) -> None:
     """Each group has the loss that it would have alone."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     example = Example("", queries=10)
     logits, boxes, labels, true_boxes, mask, _ = example.data()
     alone = hc.AlignedDetrLoss(CLASSES, backend="numpy")

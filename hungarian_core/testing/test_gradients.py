@@ -182,7 +182,7 @@ def test_blackbox(driver: Driver, example: examples.Example) -> None:
 
 def test_blackbox_solves_twice(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once going forth and once going back."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     if not driver.differentiable or driver.name == "tapegrad":
         pytest.skip(f"{driver.name} has no gradients, or goes back once for each input")
     calls = []

@@ -99,7 +99,7 @@ def _close(driver: Driver, found: Any, expected: Any, dtype: str) -> None:
 def _skip_unless_wanted(driver: Driver, example: Example) -> None:
     checks.need(driver, example.dtype)
     if not example.essential:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
 
 
 def _upstream(shape: tuple[int, ...]) -> np.ndarray:
@@ -158,7 +158,7 @@ def test_finite_differences(driver: Driver) -> None:
     if not driver.differentiable:
         pytest.skip(f"{driver.name} is not differentiable")
     checks.need(driver, "float64")
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     rng = np.random.default_rng(0)
     y_true, y_pred = rng.normal(size=(1, 2, 2)), rng.normal(size=(1, 3, 2))
     program = _program(driver, cost="cosine", pair_loss="euclidean")
@@ -186,7 +186,7 @@ def test_documented_example(driver: Driver, dtype: str) -> None:
     """Matching by order of cost, the greedy one, would give 6.8372305."""
     checks.need(driver, dtype)
     if dtype == "float64":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     true, pred = driver.from_numpy(TRUE, dtype), driver.from_numpy(PRED, dtype)
     found = driver.trace(_program(driver))(true, pred)
     assert float(driver.to_numpy(found)) == pytest.approx(6.50763825, rel=1e-7)
@@ -198,7 +198,7 @@ def test_gradient_is_zero_at_the_truth(driver: Driver, cost: str) -> None:
     if not driver.differentiable:
         pytest.skip(f"{driver.name} is not differentiable")
     if cost != "euclidean":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     # Unit vectors: their cosine is exactly 1, and so is its gradient exactly 0.
     y = driver.from_numpy(np.eye(3)[None], "float32")
     value, grads = driver.value_and_grad(
@@ -214,7 +214,7 @@ def test_half_precision(driver: Driver, dtype: str) -> None:
     """Solved and summed in float32, returned in the dtype that came."""
     checks.need(driver, dtype)
     if dtype == "bfloat16":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     true, pred = driver.from_numpy(TRUE, dtype), driver.from_numpy(PRED, dtype)
     found = driver.trace(_program(driver))(true, pred)
     assert driver.dtype(found) == dtype
@@ -238,7 +238,7 @@ def test_callable_cost(driver: Driver) -> None:
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 def test_return_assignment(driver: Driver, masked: bool) -> None:
     if not masked:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     y_true, y_pred, mask = Example("", 4, 6, masked=masked).data()
 
     def program(y_true: Any, y_pred: Any, *mask: Any) -> Any:

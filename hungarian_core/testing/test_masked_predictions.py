@@ -66,7 +66,7 @@ def test_loss(driver: Driver) -> None:
 
 def test_slices(driver: Driver) -> None:
     """And each sample has the mean of the pairs that it has."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
 
     def program(true: Any, pred: Any, mask: Any, pred_mask: Any) -> Any:
         criterion = hc.HungarianLoss([1, 2], 1, reduction="sample", backend=driver.backend)
@@ -120,7 +120,7 @@ def test_signals(driver: Driver) -> None:
 
 def test_a_level_that_the_signals_share(driver: Driver) -> None:
     """What is not there has no level, with which the products of the others would cancel."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     program = driver.trace(_pit(driver, return_assignment=True))
     _, found = program(*(driver.from_numpy(x) for x in _data(300)))
     np.testing.assert_array_equal(driver.to_numpy(found.col4row), _signals(*_data(300))[3])

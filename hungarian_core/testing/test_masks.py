@@ -111,7 +111,7 @@ def test_every_pair(driver: Driver, axes: int, dtype: str) -> None:
     """With one set of truths for two layers of predictions, which matching asks for."""
     checks.need(driver, dtype)
     if axes != 2:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     rng = np.random.default_rng(0)
     extents = (2, 3) if axes == 2 else (5,)
     targets, logits = _soft(rng, 2, *extents), _logits(rng, 2, 3, *extents)
@@ -142,7 +142,7 @@ def test_every_pair(driver: Driver, axes: int, dtype: str) -> None:
 def test_pairs(driver: Driver, axes: int, dtype: str) -> None:
     checks.need(driver, dtype)
     if axes != 2:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     rng = np.random.default_rng(1)
     shape = (3, 2, 3) if axes == 2 else (3, 1, 2, 3)
     targets, logits = _soft(rng, *shape), _logits(rng, *shape)
@@ -169,7 +169,7 @@ def test_pairs(driver: Driver, axes: int, dtype: str) -> None:
 
 def test_certain_logits(driver: Driver) -> None:
     """Nothing overflows, and no gradient is NaN, however certain the prediction."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     big = np.array([1e3, 1e30])
     logits = np.stack([big, -big])
     targets = driver.from_numpy(np.array([[1, 1], [0, 0]]), "float32")
@@ -196,7 +196,7 @@ def test_certain_logits(driver: Driver) -> None:
 def test_infinite_logits(driver: Driver, pairwise: bool) -> None:
     """A pixel without doubt costs nothing where it is right, and infinity where it is wrong."""
     if not pairwise:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     inf = np.inf
     targets = np.array([[1, 1, 0, 0], [0, 1, 0, 1]], np.float32)
     logits = np.array([[inf, 1.0, -1.0, -inf], [-inf, 2.0, 0.5, -inf]], np.float32)
@@ -244,14 +244,14 @@ def test_half_precision(driver: Driver, dtype: str) -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(0, 3), (2, 0), (0, 0)])
 def test_empty(driver: Driver, n: int, m: int) -> None:
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     arrays = [driver.from_numpy(np.ones((2, k, 3, 4), np.float32)) for k in (n, m)]
     found = driver.trace(_program(driver, True, axes=2))(*arrays)
     assert driver.to_numpy(found).shape == (len(KINDS), 2, n, m)
 
 
 def test_padding_spoils_its_own_row(driver: Driver) -> None:
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     targets, logits = np.ones((3, 4), np.float32), np.ones((2, 4), np.float32)
     targets[1] = np.nan
     arrays = [driver.from_numpy(x) for x in (targets, logits)]

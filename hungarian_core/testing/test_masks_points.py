@@ -38,7 +38,7 @@ def test_sample(driver: Driver, layout: str, dtype: str) -> None:
     """Values and gradients by masks and points, for points of all masks and of each of them."""
     checks.need(driver, dtype)
     if layout != "shared":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     rng = np.random.default_rng(2)
     masks, points = _logits(rng, 2, 3, 3, 5), np.stack([POINTS, POINTS[::-1]])
     lanes = [(masks[b], points[b]) for b in range(2)]
@@ -69,7 +69,7 @@ def test_sample(driver: Driver, layout: str, dtype: str) -> None:
 
 def test_sample_by_hand(driver: Driver) -> None:
     """Of booleans, at the centre of a pixel, between four, and half of one outside."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     masks = driver.from_numpy(np.array([[[1, 0], [1, 1]], [[0, 0], [0, 1]]], bool))
     points = driver.from_numpy(
         np.array([[0.25, 0.25], [0.5, 0.5], [0.25, 1.0], [2, 0.5], [1.25, 1.25]]), "float32"
@@ -86,7 +86,7 @@ def test_sample_by_hand(driver: Driver) -> None:
 
 def test_one_set_of_points_for_layers(driver: Driver) -> None:
     """Axes before masks and points broadcast, and infinite logits stay in their place."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     masks = _logits(np.random.default_rng(3), 2, 1, 3, 4, 4)
     masks[..., 0, 0] = -np.inf
     points = np.array([[[0.125, 0.125], [0.9, 0.95]], [[0.5, 0.75], [1.0, 0.5]]])
@@ -106,7 +106,7 @@ def test_one_set_of_points_for_layers(driver: Driver) -> None:
 
 def test_beyond_an_edge_nothing_is_read(driver: Driver) -> None:
     """Not the opposite edge either: 0 times infinity would be NaN."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     masks = np.full((2, 3, 4), -np.inf)
     masks[0, :2, :2] = masks[1, 1:, 2:] = 2  # for points near the upper left, and the lower right
     points = np.array(
@@ -125,7 +125,7 @@ def test_beyond_an_edge_nothing_is_read(driver: Driver) -> None:
 def test_uncertain_points(driver: Driver, shared: bool) -> None:
     """The least certain candidates in order, then the last ones as they are."""
     if shared:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
     drawn = rng.uniform(size=(2, 3, 12, 2)).astype(np.float32)
@@ -159,7 +159,7 @@ def test_all_or_none_are_chosen(driver: Driver) -> None:
 
 def test_a_weight_of_0_reads_nothing(driver: Driver) -> None:
     """At the centre of a pixel, its neighbours have no say, whatever they hold."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     masks = driver.from_numpy(np.array([[[1.0, np.inf], [-np.inf, 2.0]]], np.float32))
     points = driver.from_numpy(np.array([[0.25, 0.25], [0.75, 0.75]], np.float32))
     found = driver.trace(lambda *xs: MASKS.sample(*xs, backend=driver.backend))(masks, points)

@@ -187,7 +187,7 @@ def test_value_and_gradient(driver: Driver, example: Example) -> None:
     """By both inputs, with an upstream gradient; 0 and finite at NaN padding."""
     checks.need(driver, example.dtype)
     if not example.essential:
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     estimates, references, mask = example.data()
     expected = _reference(estimates, references, mask, **example.options)
     program = _program(driver, None if mask is None else driver.from_numpy(mask), **example.options)
@@ -200,7 +200,7 @@ def test_value_and_gradient(driver: Driver, example: Example) -> None:
 def test_return_assignment(driver: Driver, metric: str) -> None:
     """The permutation of unequal counts, and a total that is that of the pairs."""
     if metric != "mse":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     estimates, references, mask = Example("", 4, 5, masked=True).data()
     assert mask is not None
     expected = _reference(estimates, references, mask, metric=metric, reduction="none")
@@ -220,7 +220,7 @@ def test_return_assignment(driver: Driver, metric: str) -> None:
 
 def test_twenty_sources(driver: Driver) -> None:
     """Whose permutations nobody enumerates."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     rng = np.random.default_rng(0)
     order = np.stack([rng.permutation(20) for _ in range(2)])
     references = rng.normal(size=(2, 20, 64)).astype(np.float32)
@@ -239,7 +239,7 @@ def test_twenty_sources(driver: Driver) -> None:
 def test_silence(driver: Driver, metric: str) -> None:
     """Where a reference, an estimate or both are all zero, ε decides on value and gradient."""
     if metric != "si_sdr":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     estimates, references, _ = Example("").data()
     references[0, 1] = references[1, 0] = 0
     estimates[1, 0] = estimates[2, 1] = 0
@@ -256,7 +256,7 @@ def test_perfect_estimates(driver: Driver, metric: str) -> None:
 
     In the matching no pair is better than the products of signals can tell.
     """
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     _, references, _ = Example("").data()
     estimates = references[:, [2, 0, 1]] * (4 if metric == "si_sdr" else 1)
     value, *grads = _run(driver, _program(driver, metric=metric), estimates, references)
@@ -274,7 +274,7 @@ def test_perfect_estimates(driver: Driver, metric: str) -> None:
 @pytest.mark.parametrize("metric", ["si_sdr", "snr"])
 def test_levels_beyond_the_matching(driver: Driver, metric: str) -> None:
     """At 80 dB products of signals have lost all digits in float32; the loss of a pair has not."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     _, references, _ = Example("").data()
     references = np.round(references * 2**8).astype(np.float32) / 2**8
     noise = np.round(np.random.default_rng(1).normal(size=references.shape) * 2**4) / 2**17
@@ -292,7 +292,7 @@ def test_a_level_that_all_share(driver: Driver, metric: str, level: int) -> None
 
     An estimate of another level has no say in how the others are matched.
     """
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     estimates, references, _ = Example("", 3, 4).data()
     estimates, references = (level + x / 64 for x in (estimates, references))
     estimates[:, 3] *= 1000
@@ -307,7 +307,7 @@ def test_any_metric_in_pieces(
     driver: Driver, elements: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A metric of the user's own, which sees as many estimates at a time as memory allows."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     monkeypatch.setattr(permutation, "_ELEMENTS", elements)
     estimates, references, mask = Example("", 4, 5, masked=True).data()
     assert mask is not None
@@ -330,7 +330,7 @@ def test_half_precision(driver: Driver, dtype: str) -> None:
     """Matched and measured in float32, with the ε of float32, and returned in what came."""
     checks.need(driver, dtype)
     if dtype == "bfloat16":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     arrays = [driver.from_numpy(x, dtype) for x in Example("").data()[:2]]
     found = driver.trace(_program(driver))(*arrays)
     assert driver.dtype(found) == dtype
@@ -361,7 +361,7 @@ def test_nan_in_one_sample(driver: Driver) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_broken_estimate_is_passed_over(driver: Driver, metric: str) -> None:
     """With NaN forbidden, an estimate too many may hold it."""
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     estimates, references, _ = Example("", 3, 4).data()
     whole = estimates.copy()
     estimates[:, 1, 3] = np.nan

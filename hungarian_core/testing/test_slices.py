@@ -53,7 +53,7 @@ def _criterion(driver: Driver, **options: Any) -> hc.HungarianLoss:
 @pytest.mark.parametrize("sizes", ["slices", "slice_sizes"])
 def test_value_and_gradient(driver: Driver, sizes: str, mask: np.ndarray | None) -> None:
     if mask is None or sizes == "slices":
-        checks.skip_slow(driver)
+        checks.skip_lengthy(driver)
     true = TRUE if mask is None else np.where(mask[..., None], TRUE, np.float32(np.nan))
     criterion = _criterion(driver, **{"slices": None, sizes: [2, 3]})
     given = None if mask is None else driver.from_numpy(mask)
@@ -98,7 +98,7 @@ def test_another_slice_decides(driver: Driver) -> None:
 
 @pytest.mark.parametrize("reduction", ["sum", "none", "sample"])
 def test_reductions(driver: Driver, reduction: str) -> None:
-    checks.skip_slow(driver)
+    checks.skip_lengthy(driver)
     criterion = _criterion(driver, reduction=reduction)
     found = driver.trace(criterion)(driver.from_numpy(TRUE), driver.from_numpy(PRED))
     values = driver.to_numpy(found)
