@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hungarian_core import boxes, costs, gradients, hnet, masks, relaxations
+from hungarian_core import boxes, costs, gradients, hnet, masks, relaxations, terms
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._conversion import host_array
 from hungarian_core._registry import backends, bind, get_backend
@@ -16,14 +16,14 @@ from hungarian_core.assignment import (
 )
 from hungarian_core.gradients import assignment_cost, fenchel_young_loss
 from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
-from hungarian_core.losses.detr import DetectionLosses, DetrLoss
+from hungarian_core.losses.detr import DetectionLosses, DetrLoss, MaskLoss
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
 from hungarian_core.losses.permutation import pit_loss
+from hungarian_core.losses.set_loss import SetLoss, SetLosses
 
 if TYPE_CHECKING:
     from hungarian_core.inspection import Explanation, StabilityMeter, explain, plot_matches
 from hungarian_core.relaxations import Relaxation, assignment_matrix
-from hungarian_core.terms.masks import MaskLoss
 from hungarian_core.terms.targets import Targets, pad_targets
 
 __version__ = "0.1.0"
@@ -40,6 +40,8 @@ __all__ = [
     "MaskLoss",
     "Problem",
     "Relaxation",
+    "SetLoss",
+    "SetLosses",
     "Solution",
     "StabilityMeter",
     "Targets",
@@ -67,6 +69,7 @@ __all__ = [
     "plot_matches",
     "relaxations",
     "solve",
+    "terms",
 ]
 __dir__ = [*__all__, "__version__"].copy
 

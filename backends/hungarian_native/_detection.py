@@ -1,4 +1,4 @@
-"""Detection losses natively: the costs of all pairs, and the losses of all queries."""
+"""Detection losses natively: what matching costs, and the losses of the classes of queries."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _COSTS = {
     (True, "softmax"): 1, (True, "nll"): 2, (False, "focal"): 3, (False, "nll"): 4,
 }  # fmt: skip
-_LOSSES = {"softmax": 0, "focal": 1, "varifocal": 2, "ia_bce": 3}
 
 
-def pairs(
+def matching_costs(
     logits: Floats,
     labels: NDArray[Any],
     mask: NDArray[np.bool_],
@@ -30,10 +29,10 @@ def pairs(
     softmax: bool,
     class_cost_form: str,
     class_cost: float,
-    bbox_cost: float,
-    giou_cost: float,
     alpha: float,
-    safe: bool,
+    bbox_cost: float = 0.0,
+    giou_cost: float = 0.0,
+    safe: bool = True,
     only_finite: bool,
 ) -> tuple[NDArray[Any], ...]:
     """Return the matching costs of detection and what the losses need of them.
@@ -47,9 +46,9 @@ def pairs(
         softmax: Whether the last class is "no object"; else the classes are independent.
         class_cost_form: As for `hungarian_core.DetrLoss`, with gamma = 2.
         class_cost: As there.
+        alpha: The alpha of the focal cost.
         bbox_cost: As there.
         giou_cost: As there.
-        alpha: The alpha of the focal cost.
         safe: Whether the GIoU is the safe one.
         only_finite: Whether costs of +inf become NaN.
 
@@ -81,13 +80,13 @@ def pairs(
     return cost, top, norm, found
 
 
-def grades(
+def class_losses(
     logits: Floats,
     labels: NDArray[Any],
     norm: Floats,
     overlap: Floats | None = None,
     *,
-    class_loss: str,
+    loss: int,
     alpha: float,
 ) -> tuple[Floats, Floats]:
     """Return the losses `[N, Q]` of the classes of queries, and their slopes `[N, Q, C]`.
@@ -95,10 +94,10 @@ def grades(
     Args:
         logits: `[N, Q, C]`, float32 or float64.
         labels: `[N, Q]` integer, what each query is to say; for sigmoid losses -1 for nothing.
-        norm: `[N, Q]`, as `pairs` returns it.
+        norm: `[N, Q]`, as `matching_costs` returns it.
         overlap: `[N, Q]`, the IoU of matched boxes, for losses that ask for it.
-        class_loss: As for `hungarian_core.DetrLoss`, with gamma = 2; in the units of
-            `hungarian_core.terms.class_losses.unit`.
+        loss: A code of `hungarian_class_loss_kind`, the `native` of a
+            `hungarian_core.terms.ClassLoss`, with gamma = 2; in the units of its `scale`.
         alpha: As there.
     """
     size, queries, classes = logits.shape
@@ -110,7 +109,7 @@ def grades(
     (overlap_at,) = at or (0,)
     value, slope = np.empty((size, queries), dtype), np.empty(logits.shape, dtype)
     packed = _pack_grades(
-        ABI, _KINDS[dtype], size, queries, classes, _LOSSES[class_loss], 0, alpha,
+        ABI, _KINDS[dtype], size, queries, classes, loss, 0, alpha,
         logits_at, labels_at, overlap_at, norm_at, value.ctypes.data, slope.ctypes.data,
     )  # fmt: skip
     check(library.hungarian_grade(packed))

@@ -1,7 +1,7 @@
 """What it costs to take a prediction for an object of a class.
 
 `softmax`, `focal` and `nll` give the matrix `[..., n, m]` of the labels of n true objects and the
-logits of m predictions. They are pieces: `statistics` takes the exponentials of all logits, once
+logits of m predictions. They are pieces: `logit_stats` takes the exponentials of all logits, once
 for the matching and for the loss, `table` makes the cost of every class of them, and `pick` takes
 the columns that the labels name.
 """
@@ -91,28 +91,30 @@ def nll(
     return _cost("nll", activation, labels, logits, backend)
 
 
-class Statistics(NamedTuple):
+class LogitStats(NamedTuple):
     """What is known of logits `[..., Q, C]` without any target."""
 
     logits: Array
     probability: Array  # [..., Q, C]
     # Softmax: [..., Q, 1], the log of the sum of exponentials. Sigmoid: [..., Q, C], that of
     # 1 + exp(logits). Less a logit it is -log p either way.
-    norm: Array
-    top: Array  # [..., Q] the largest logit
+    log_normaliser: Array
+    max_logit: Array  # [..., Q] the largest logit
     independent: bool = False  # sigmoid
 
 
-def statistics(
-    logits: Array, activation: Activation, xp: Namespace, top: Array | None = None
-) -> Statistics:
-    """Return the statistics of logits `[..., Q, C]` in float32 or wider; `top` if it is known."""
-    top = xp.max(logits, axis=-1) if top is None else top
+def logit_stats(
+    logits: Array, activation: Activation, xp: Namespace, max_logit: Array | None = None
+) -> LogitStats:
+    """Return the statistics of logits `[..., Q, C]`, with the largest one if it is known."""
+    if max_logit is None:
+        max_logit = xp.max(logits, axis=-1)
     if activation == "sigmoid":
-        return Statistics(logits, *sigmoid(logits, xp), top, True)
-    exponential = xp.exp(logits - top[..., None])
+        return LogitStats(logits, *sigmoid(logits, xp), max_logit, True)
+    exponential = xp.exp(logits - max_logit[..., None])
     total = xp.sum(exponential, axis=-1, keepdims=True)
-    return Statistics(logits, exponential / total, xp.log(total) + top[..., None], top)
+    log_normaliser = xp.log(total) + max_logit[..., None]
+    return LogitStats(logits, exponential / total, log_normaliser, max_logit)
 
 
 def sigmoid(x: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -122,23 +124,23 @@ def sigmoid(x: Array, xp: Namespace) -> tuple[Array, Array]:
     return probability, xp.log1p(small) + xp.where(x < 0, 0, x)
 
 
-def table(kind: ClassCost, known: Statistics, alpha: float, gamma: float, xp: Namespace) -> Array:
+def table(kind: ClassCost, stats: LogitStats, alpha: float, gamma: float, xp: Namespace) -> Array:
     """Return what it costs each prediction to be taken for each class, `[..., Q, C]`."""
-    p = known.probability
+    p = stats.probability
     if kind == "softmax":
         return -p
     if kind == "focal_parity":
         q = 1 - p
         wrong, right = -xp.log(p + 1e-8), -xp.log(q + 1e-8)
         return power(q, gamma) * wrong * alpha - power(p, gamma) * right * (1 - alpha)
-    if known.independent:  # a logit of +inf is right for certain
-        certain = infinite(known.logits, xp) & (known.logits > 0)
-        wrong = xp.where(certain, 0, known.norm - xp.where(certain, 0, known.logits))
+    if stats.independent:  # a logit of +inf is right for certain
+        certain = infinite(stats.logits, xp) & (stats.logits > 0)
+        wrong = xp.where(certain, 0, stats.log_normaliser - xp.where(certain, 0, stats.logits))
     else:
-        wrong = known.norm - known.logits
+        wrong = stats.log_normaliser - stats.logits
     if kind == "nll":
         return wrong
-    q, right = 1 - p, known.norm
+    q, right = 1 - p, stats.log_normaliser
     parts = []
     if alpha:
         parts.append(power(q, gamma) * wrong * alpha)
@@ -199,7 +201,7 @@ def _cost(
     logits = xp.astype(logits, solving_dtype(logits.dtype, xp), copy=False)
     labels = as_index(labels, xp)
     alpha, gamma = parameters or (0.0, 0.0)
-    costs = table(kind, statistics(logits, activation, xp), alpha, gamma, xp)
+    costs = table(kind, logit_stats(logits, activation, xp), alpha, gamma, xp)
     outside = (labels < 0) | (labels >= shape[-1])
     if backend.readable(outside):
         _checks.labels(

@@ -6,26 +6,14 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._backend import Array, Backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
-from hungarian_core.costs.classes import times
 from hungarian_core.losses.base import Loss
-from hungarian_core.losses.images import (
-    costs,
-    extra,
-    inputs,
-    logs,
-    of_images,
-    per_image,
-    unfolded,
-)
-from hungarian_core.losses.kernels import Recipe
-from hungarian_core.losses.pairs import per_worker
-from hungarian_core.losses.set_loss import evaluate
-from hungarian_core.terms import _checks as checks
-from hungarian_core.terms.problems import Scenes
+from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.terms.boxes import Boxes
+from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.targets import TargetForms
 
 
@@ -44,10 +32,10 @@ class AlignedLosses(NamedTuple):
         assigned: For logging, without gradient: the sum of the costs of the matched pairs, which
             is negative where the class and the box of an object are better than none.
         background: For logging, without gradient: the loss if no query had an object.
-        cardinality_error: For logging: by how many the number of objects that an image's queries
-            claim is off, on average over images; `(L,)` or `()`.
-        class_error: For logging: of a hundred matched queries, how many say another class; `(L,)`
-            or `()`.
+        cardinality_error: Mean absolute error of the number of objects predicted per image;
+            `(L,)` or `()`. For logging.
+        class_error: Percentage of matched queries whose highest-scoring class is wrong; `(L,)` or
+            `()`. For logging.
         assignment: The matching, as of `DetectionLosses`.
     """
 
@@ -141,40 +129,31 @@ class AlignedDetrLoss(Loss):
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
-        num_classes, repeat, groups = checks.detection_options(
-            num_classes, "softmax", "nll", class_weights, 0, repeat, groups
-        )
-        _checks.one_of("form", form, _checks.FORMS)
         _checks.one_of("reduction", reduction, ("mean", "sum", "none"))
         if normalize is not None:
             _checks.one_of("normalize", normalize, ("boxes",), "or None")
-        _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-        _checks.solver(solver)
-        weights = (1.0,) * num_classes if class_weights is None else map(float, class_weights)
-        self.no_object_weight = float(no_object_weight)
-        self.reduction = reduction
-        self.normalize = normalize
-        self.repeat, self.groups = repeat, groups
+        divided: Literal["objects", "images"] | None = "objects"
+        if normalize is None:
+            divided = "images" if reduction == "mean" else None
+        self.num_classes = num_classes
         self.backend = self.default_backend if backend is None else backend
-        self.recipe = Recipe(
-            class_loss="softmax",
-            logits=num_classes + 1,
-            class_cost_form="nll",
-            class_cost=_checks.weight("class_weight", class_weight),
-            bbox_cost=_checks.weight("bbox_weight", bbox_weight),
-            giou_cost=_checks.weight("giou_weight", giou_weight),
-            class_weights=(*weights, self.no_object_weight),
-            aligned=True,
-            label_smoothing=0.0,
-            alpha=0.0,
-            cost_alpha=0.0,
-            gamma=0.0,
-            form=form,
-            nan=nan,
-            solver=solver,
-            tile_bytes=tile_bytes,
-            check_targets=check_targets,
-        )
+        self.criterion = SetLoss(
+            [
+                Classes(
+                    num_classes, cost="nll", weight=class_weight,
+                    no_object_weight=no_object_weight, class_weights=class_weights,
+                    normalize="objects",
+                ),
+                Boxes(
+                    bbox_weight=bbox_weight, giou_weight=giou_weight, form=form,
+                    check_targets=check_targets,
+                ),
+            ],
+            match_by="loss", normalize=divided,
+            denominator="global", reduction="none" if reduction == "none" else "mean",
+            repeat=repeat, groups=groups, nan=nan, solver=solver, tile_bytes=tile_bytes,
+            backend=self.backend,
+        )  # fmt: skip
 
     def __call__(
         self,
@@ -185,6 +164,7 @@ class AlignedDetrLoss(Loss):
         image_weights: Array | None = None,
         extra_cost: Array | None = None,
         query_mask: Array | None = None,
+        assignment: Assignment | Array | None = None,
     ) -> AlignedLosses:
         """Return the loss of a batch.
 
@@ -198,54 +178,37 @@ class AlignedDetrLoss(Loss):
             `AlignedLosses`, differentiable once in `logits` and `boxes`, with the matching held
             constant. Without any object the losses of boxes are 0, still connected to the graph.
         """
-        backend, found, layered, _ = inputs(
-            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend,
-            query_mask,
+        found = self.criterion(
+            {"logits": logits, "boxes": boxes}, targets, image_weights=image_weights,
+            extra_cost=extra_cost, query_mask=query_mask, assignment=assignment,
         )  # fmt: skip
-        xp = backend.namespace(found.logits)
-        more = None if extra_cost is None else extra(extra_cost, found, backend, xp)
-        seen = evaluate(self.recipe, found, more, backend)
-        one = xp.ones_like(xp.sum(seen.assignment.cost))
-        scale = one / self._denominator(one, found, backend, xp)
-        weights = None
-        if image_weights is not None:
-            weights = of_images(image_weights, found, backend, xp)
+        losses, logs = found.losses, found.logs
+        return AlignedLosses(
+            found.total, losses["class"], losses["bbox"], losses["giou"], logs["assigned"],
+            logs["background"], logs["cardinality_error"], logs["class_error"], found.assignment,
+        )  # fmt: skip
 
-        def reduced(x: Array, weight: float) -> Array:
-            x = per_image(x if weights is None else times(weights, x, xp), found, xp)
-            x = x if self.reduction == "none" else xp.sum(x, axis=1)
-            return times(weight, x, xp) * scale
+    @skip_autograph
+    def match(
+        self,
+        logits: Array,
+        boxes: Array,
+        targets: TargetForms,
+        *,
+        extra_cost: Array | None = None,
+        query_mask: Array | None = None,
+    ) -> Assignment:
+        """Return the matching alone; arguments and errors are those of a call."""
+        return self.criterion.match(
+            {"logits": logits, "boxes": boxes}, targets, extra_cost=extra_cost,
+            query_mask=query_mask,
+        )  # fmt: skip
 
-        recipe = self.recipe
-        class_ = reduced(seen.classes, recipe.class_cost)
-        bbox = reduced(seen.bbox, recipe.bbox_cost)
-        giou = reduced(seen.giou, recipe.giou_cost)
-        losses = class_ + bbox + giou
-        background = reduced(seen.nothing, recipe.class_cost * self.no_object_weight)
-        assigned = backend.stop_gradient(losses) - background
-        parts = [class_, bbox, giou, assigned, background, *logs(seen, found, backend, xp)]
-        if not layered:
-            parts = [x[0, ...] for x in parts]
-        matching = unfolded(seen.assignment, found, layered, backend, xp)
-        return AlignedLosses(*[xp.sum(losses, axis=0), *parts, matching])
-
+    @skip_autograph
     def costs(self, logits: Array, boxes: Array, targets: TargetForms) -> dict[str, Array]:
         """Return the weighted terms of the matching cost by name, to look at.
 
         Arguments are those of a call. Each term has the batch axes of `AlignedLosses.assignment`
         and then `(M, Q)`; their sum is C. Where there is no object, they mean nothing.
         """
-        return costs(self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend)
-
-    def _denominator(self, one: Array, found: Scenes, backend: Backend, xp: Namespace) -> Array:
-        """Return what the sums over images are divided by, `()`."""
-        if self.normalize == "boxes":
-            counted = found.mask if found.ignore is None else found.mask & ~found.ignore
-            # Every layer has the same objects.
-            count = xp.sum(per_image(xp.astype(counted, one.dtype), found, xp)[0, :])
-        elif self.reduction == "mean":
-            there = xp.ones_like(found.logits[:, :1, 0])
-            count = xp.sum(per_image(there, found, xp)[0, :]) / self.groups
-        else:
-            return one
-        return per_worker(count, None, backend, xp)[0]
+        return self.criterion.costs({"logits": logits, "boxes": boxes}, targets)

@@ -6,31 +6,25 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._backend import Array, Backend
+from hungarian_core._registry import backend_of
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
-from hungarian_core.costs.classes import ClassCost, times
+from hungarian_core.costs.classes import ClassCost
 from hungarian_core.losses.base import Loss
-from hungarian_core.losses.images import (
-    costs,
-    extra,
-    inputs,
-    logs,
-    of_images,
-    per_image,
-    per_layer,
-    unfolded,
-)
-from hungarian_core.losses.kernels import Recipe
-from hungarian_core.losses.pairs import per_worker
 from hungarian_core.losses.presets import PRESETS
-from hungarian_core.losses.set_loss import Evaluated, evaluate, weighed
+from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
-from hungarian_core.terms.class_losses import ClassLoss
-from hungarian_core.terms.masks import MaskLoss, segmentation
-from hungarian_core.terms.problems import Scenes
+from hungarian_core.terms.boxes import Boxes
+from hungarian_core.terms.class_losses import ClassLoss, ClassLossName
+from hungarian_core.terms.classes import Classes
+from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.targets import TargetForms
+
+
+class MaskLoss(Masks):
+    """The term of masks of a `DetrLoss`: `hungarian_core.terms.Masks`, with the same arguments."""
 
 
 class DetectionLosses(NamedTuple):
@@ -47,10 +41,10 @@ class DetectionLosses(NamedTuple):
         giou: One less the GIoU of matched boxes.
         mask: The loss of the pixels of matched masks; 0 without masks.
         dice: The dice loss of matched masks; 0 without masks.
-        cardinality_error: For logging: by how many the number of objects that an image's queries
-            claim is off, on average over images; `(L,)` or `()`.
-        class_error: For logging: of a hundred matched queries, how many say another class; `(L,)`
-            or `()`.
+        cardinality_error: Mean absolute error of the number of objects predicted per image;
+            `(L,)` or `()`. For logging.
+        class_error: Percentage of matched queries whose highest-scoring class is wrong; `(L,)` or
+            `()`. For logging.
         assignment: The matching, with batch axes `(B,)`, or `(L, B)` if there are layers, and
             `groups` behind them if there are several. Rows are true objects, columns are queries.
     """
@@ -78,7 +72,7 @@ class DetrLoss(Loss):
       class, of weight `no_object_weight`; divided by the sum of the weights of what the queries
       are to say;
     - ``"focal"``, ``"varifocal"``, ``"ia_bce"``: the sum over all queries and classes of a
-      sigmoid loss, see `hungarian_core.terms.class_losses.sigmoid`.
+      sigmoid loss, see `hungarian_core.terms.class_losses.ClassLoss`.
 
     What is no ordinary number means the same in every framework and in the native passes:
 
@@ -101,7 +95,8 @@ class DetrLoss(Loss):
     Args:
         num_classes: The number of classes, without "no object": with ``"softmax"`` there are
             ``num_classes + 1`` logits, else `num_classes`.
-        class_loss: ``"softmax"``, ``"focal"``, ``"varifocal"`` or ``"ia_bce"``.
+        class_loss: ``"softmax"``, ``"focal"``, ``"varifocal"`` or ``"ia_bce"``, or a
+            `hungarian_core.terms.ClassLoss` of your own.
         class_weight, bbox_weight, giou_weight: The weights in the loss.
         class_cost, bbox_cost, giou_cost: The weights in the matching cost.
         class_cost_form: ``"softmax"``, -p of the label; ``"focal"``; ``"focal_parity"``, the same
@@ -116,14 +111,11 @@ class DetrLoss(Loss):
         cost_alpha: The alpha of the focal cost.
         form: ``"safe"``, or ``"parity"`` for the published GIoU, which is NaN for two boxes
             without area. See :mod:`hungarian_core.boxes`.
-        class_denominator: What a cross entropy is divided by in a run of several workers:
-            ``"worker"``, the worker's own sum of weights, as published, or ``"global"``, the mean
-            of all, with which the result does not depend on how images are spread over workers.
-            Where there are fewer objects than workers, their mean number is also made 1 as
-            published, or else stays below 1.
-            With ``"worker"`` the number of objects is at least 1 for each worker, with
-            ``"global"`` for all together, which makes a difference if there are fewer objects
-            than workers.
+        class_denominator: What the cross entropy is divided by when several workers train.
+            ``"worker"``: each worker's own sum of label weights, as published. ``"global"``: the
+            mean over workers, so that the loss does not depend on how images are distributed. The
+            number of objects used for boxes is at least 1 per worker with ``"worker"``, over all
+            workers with ``"global"``.
         reduction: ``"mean"``, or ``"none"`` to keep the images apart: each has its share, and the
             sum of the shares is what ``"mean"`` gives.
         masks: The terms of masks, if there are to be any: a `MaskLoss`.
@@ -140,6 +132,7 @@ class DetrLoss(Loss):
             they must be pixels, centres outside of -2 to 3 or sides beyond 5. Boxes that
             augmentation moved partly out of the image are well within. Objects with `ignore` are
             checked too, since they are matched by their boxes.
+        log: Whether to compute `cardinality_error` and `class_error`, which else are None.
         backend: A backend's name or instance, by default the one of the arrays.
 
     Raises:
@@ -155,7 +148,7 @@ class DetrLoss(Loss):
         self,
         num_classes: int,
         *,
-        class_loss: ClassLoss = "softmax",
+        class_loss: ClassLossName | ClassLoss = "softmax",
         class_weight: float = 1.0,
         bbox_weight: float = 5.0,
         giou_weight: float = 2.0,
@@ -172,50 +165,45 @@ class DetrLoss(Loss):
         form: Form = "safe",
         class_denominator: Literal["worker", "global"] = "worker",
         reduction: Literal["mean", "none"] = "mean",
-        masks: MaskLoss | None = None,
+        masks: Masks | None = None,
         repeat: int = 1,
         groups: int = 1,
         nan: Nan = "worst",
         solver: Solver = "auto",
         tile_bytes: int | None = None,
         check_targets: bool = True,
+        log: bool = True,
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
-        _checks.one_of("class_loss", class_loss, checks.CLASS_LOSSES)
-        softmax = class_loss == "softmax"
-        class_cost_form = class_cost_form or ("softmax" if softmax else "focal")
-        num_classes, repeat, groups = checks.detection_options(
-            num_classes, class_loss, class_cost_form, class_weights, label_smoothing, repeat,
-            groups, alpha, gamma,
-        )  # fmt: skip
-        _checks.one_of("form", form, _checks.FORMS)
-        _checks.one_of("class_denominator", class_denominator, ("worker", "global"))
-        _checks.one_of("reduction", reduction, ("mean", "none"))
-        _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-        _checks.solver(solver)
-        weights = None if class_weights is None else tuple(map(float, class_weights))
-        if softmax:
-            weights = (*(weights or (1.0,) * num_classes), float(no_object_weight))
-        class_cost = _checks.weight("class_cost", class_cost)
-        bbox_cost = _checks.weight("bbox_cost", bbox_cost)
-        giou_cost = _checks.weight("giou_cost", giou_cost)
-        alpha, gamma, cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
-        label_smoothing = _checks.plain(label_smoothing)
-        self.num_classes = num_classes
-        self.class_weight = _checks.weight("class_weight", class_weight)
-        self.bbox_weight = _checks.weight("bbox_weight", bbox_weight)
-        self.giou_weight = _checks.weight("giou_weight", giou_weight)
-        self.class_denominator = class_denominator
-        self.reduction = reduction
-        self.masks = masks
-        self.repeat, self.groups = repeat, groups
         self.backend = self.default_backend if backend is None else backend
-        self.recipe = Recipe(
-            class_loss, num_classes + softmax, class_cost_form, class_cost, bbox_cost, giou_cost,
-            weights, False, label_smoothing, alpha, cost_alpha, gamma, form, nan, solver,
-            tile_bytes, check_targets,
+        self.masks = masks
+        self.log = log
+        classes = Classes(
+            num_classes, loss=class_loss, cost=class_cost_form, weight=class_weight,
+            cost_weight=class_cost, no_object_weight=no_object_weight,
+            class_weights=class_weights, label_smoothing=label_smoothing, alpha=alpha,
+            gamma=gamma, cost_alpha=cost_alpha,
         )  # fmt: skip
+        boxes = Boxes(
+            bbox_weight=bbox_weight, giou_weight=giou_weight, bbox_cost=bbox_cost,
+            giou_cost=giou_cost, form=form, check_targets=check_targets,
+        )  # fmt: skip
+        self.num_classes = classes.num_classes
+        # Read at every call: a schedule may set them, and PyTorch's modules may learn them.
+        self.class_weight = classes.weight
+        self.bbox_weight, self.giou_weight = boxes.bbox_weight, boxes.giou_weight
+        _checks.one_of("class_denominator", class_denominator, ("worker", "global"))
+        more = () if masks is None else (masks,)
+        options: dict[str, Any] = {
+            "denominator": class_denominator, "reduction": reduction, "repeat": repeat,
+            "groups": groups, "nan": nan, "solver": solver, "tile_bytes": tile_bytes, "log": log,
+            "backend": self.backend,
+        }  # fmt: skip
+        self.criterion = SetLoss([classes, boxes, *more], **options)
+        # For calls without boxes, if classes can do without.
+        self._unboxed = None if classes.needs_iou else SetLoss([classes, *more], **options)
+        self.class_loss = classes.loss.name
 
     @classmethod
     def preset(cls, name: str, num_classes: int, **changes: Any) -> DetrLoss:
@@ -254,6 +242,7 @@ class DetrLoss(Loss):
         image_weights: Array | None = None,
         extra_cost: Array | None = None,
         query_mask: Array | None = None,
+        assignment: Assignment | Array | None = None,
     ) -> DetectionLosses:
         """Return the loss of a batch.
 
@@ -282,6 +271,8 @@ class DetrLoss(Loss):
             query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query. Elsewhere there
                 is nothing to match and nothing to grade: no loss, no gradient, no share in what
                 losses are divided by, whatever logits, boxes and masks hold.
+            assignment: A matching to take instead of the one of least cost, as for a call of
+                `hungarian_core.SetLoss`: an `Assignment`, or the object of each query.
 
         Returns:
             `DetectionLosses`, differentiable once in `logits` and `boxes`, with the matching held
@@ -293,77 +284,74 @@ class DetrLoss(Loss):
                 `assign`, elsewhere the losses of the image, and so all sums, are NaN, but boxes
                 are taken as they are.
         """
-        backend, found, layered, given = inputs(
-            self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend,
-            query_mask, self.masks is not None,
+        checks.mask_arguments(self.masks, masks)
+        outputs = {
+            "logits": logits, "boxes": boxes, "masks": masks, "points": points,
+            "candidates": candidates,
+        }  # fmt: skip
+        found = self._for(boxes)(
+            outputs, targets, image_weights=image_weights, extra_cost=extra_cost,
+            query_mask=query_mask, assignment=assignment, weights=self._weights(boxes),
         )  # fmt: skip
-        xp = backend.namespace(found.logits)
-        more = None if extra_cost is None else extra(extra_cost, found, backend, xp)
-        of_masks = segmentation(
-            self.masks, masks, given, points, candidates, self.repeat, found, backend
+        losses, nothing = found.losses, None
+        if len(losses) < 5:
+            xp = backend_of(found.total).namespace(found.total)
+            nothing = xp.zeros_like(losses["class"])
+        return DetectionLosses(
+            found.total, losses["class"], losses.get("bbox", nothing), losses.get("giou", nothing),
+            losses.get("mask", nothing), losses.get("dice", nothing),
+            found.logs.get("cardinality_error"), found.logs.get("class_error"), found.assignment,
+        )  # fmt: skip
+
+    @skip_autograph
+    def match(
+        self,
+        logits: Array,
+        boxes: Array | None,
+        targets: TargetForms,
+        *,
+        masks: Array | None = None,
+        points: Array | None = None,
+        extra_cost: Array | None = None,
+        query_mask: Array | None = None,
+    ) -> Assignment:
+        """Return the matching alone; arguments and errors are those of a call."""
+        checks.mask_arguments(self.masks, masks)
+        outputs = {"logits": logits, "boxes": boxes, "masks": masks, "points": points}
+        return self._for(boxes).match(
+            outputs, targets, extra_cost=extra_cost, query_mask=query_mask
         )
-        if of_masks is not None and (of_masks.loss.mask_cost or of_masks.loss.dice_cost):
-            cost = of_masks.costs(found, self.recipe.nan, backend, xp)
-            more = cost if more is None else more + cost
-        seen = evaluate(self.recipe, found, more, backend)
-        weights = None
-        if image_weights is not None:
-            weights = of_images(image_weights, found, backend, xp)
 
-        def reduced(x: Array) -> Array:
-            x = x if weights is None else times(weights, x, xp)
-            together = self.reduction == "mean"
-            return per_layer(x, found, backend, xp) if together else per_image(x, found, xp)
-
-        class_ = reduced(seen.classes)
-        nothing = xp.zeros_like(class_)
-        bbox, giou = (nothing if x is None else reduced(x) for x in (seen.bbox, seen.giou))
-        mask = dice = nothing
-        if of_masks is not None:
-            terms = of_masks.terms(seen.assignment.col4row[:, : found.objects], found, backend, xp)
-            mask, dice = (reduced(weighed(x, found, seen.assignment, xp)) for x in terms)
-            mask = times(of_masks.loss.mask_weight, mask, xp)
-            dice = times(of_masks.loss.dice_weight, dice, xp)
-        count, label_weight = self._denominators(seen, found, backend, xp)
-        if label_weight is None:
-            label_weight = count
-        elif self.reduction == "none":
-            label_weight = label_weight[:, None]
-        class_ = class_ / label_weight
-        parts = [
-            times(self.class_weight, class_, xp), times(self.bbox_weight, bbox, xp) / count,
-            times(self.giou_weight, giou, xp) / count, mask / count, dice / count,
-        ]  # fmt: skip
-        total = xp.sum(xp.stack(parts), axis=(0, 1))
-        logged = logs(seen, found, backend, xp)
-        if not layered:
-            parts, logged = [x[0, ...] for x in parts], [x[0] for x in logged]
-        matching = unfolded(seen.assignment, found, layered, backend, xp)
-        return DetectionLosses(*[total, *parts, *logged, matching])
-
-    def costs(self, logits: Array, boxes: Array, targets: TargetForms) -> dict[str, Array]:
+    @skip_autograph
+    def costs(
+        self,
+        logits: Array,
+        boxes: Array | None,
+        targets: TargetForms,
+        *,
+        masks: Array | None = None,
+        points: Array | None = None,
+    ) -> dict[str, Array]:
         """Return the weighted terms of the matching cost by name, to look at.
 
         Arguments are those of a call. Each term has the batch axes of `DetectionLosses.assignment`
         and then `(M, Q)`; what is minimised is their sum. Where there is no object, they mean
         nothing.
         """
-        return costs(self.recipe, logits, boxes, targets, self.repeat, self.groups, self.backend)
+        checks.mask_arguments(self.masks, masks)
+        outputs = {"logits": logits, "boxes": boxes, "masks": masks, "points": points}
+        return self._for(boxes).costs(outputs, targets)
 
-    def _denominators(
-        self, seen: Evaluated, found: Scenes, backend: Backend, xp: Namespace
-    ) -> tuple[Array, Array | None]:
-        """Return the number of objects, at least 1, and for softmax the weights per layer."""
-        counted = found.mask if found.ignore is None else found.mask & ~found.ignore
-        # Every layer has the same objects.
-        count = per_layer(xp.astype(counted, found.logits.dtype), found, backend, xp)[0]
-        label_weight = None
-        if seen.label_weights is not None:
-            label_weight = per_layer(seen.label_weights, found, backend, xp)
-        if self.class_denominator == "global":
-            count, label_weight = per_worker(count, label_weight, backend, xp)
-        else:
-            count, _ = per_worker(count, None, backend, xp, published=True)
-        if label_weight is not None:  # it is 0 where all queries are ignored, as are the losses
-            label_weight = xp.where(label_weight > 0, label_weight, xp.ones_like(label_weight))
-        return count, label_weight
+    def _weights(self, boxes: Array | None) -> dict[str, Any]:
+        """Return the weights of the losses as they are now."""
+        if boxes is None:
+            return {"class": self.class_weight}
+        return {"class": self.class_weight, "bbox": self.bbox_weight, "giou": self.giou_weight}
+
+    def _for(self, boxes: Array | None) -> SetLoss:
+        """Return the criterion of calls with boxes or without."""
+        if boxes is not None:
+            return self.criterion
+        if self._unboxed is None:
+            raise checks.no_boxes(self.class_loss)
+        return self._unboxed

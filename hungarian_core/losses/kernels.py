@@ -1,247 +1,182 @@
-"""The two passes of a detection loss over the logits: before the matching and after it.
+"""The passes over all queries: what matching costs, and what the terms' losses are to know of it.
 
-`passes` chooses who makes them. `Tiled` computes with the framework's operations, tile by tile, and
-thereby says what the results are; `Native` hands whole arrays in host memory to the library of the
-native solver, which writes nothing down in between. Both keep what the first pass found out for the
-second.
+`choose_kernels` decides who makes them. `Tiled` computes with the framework's operations, tile by
+tile, and thereby says what the results are. `Native` gives classes and boxes to the library of the
+native solver, where these are in host memory and values can be read. Both keep what the matching
+found out about the queries for their losses.
 """
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
-from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._solvers.host import host_solver
+from hungarian_core._backend import Array, Namespace
 from hungarian_core.assignment import Nan, Solver
-from hungarian_core.boxes import Form
-from hungarian_core.costs.boxes import distances_and_overlaps
-from hungarian_core.costs.classes import (
-    ClassCost,
-    Statistics,
-    as_index,
-    infinite,
-    pick,
-    statistics,
-    table,
-    times,
-    transposed,
-)
+from hungarian_core.costs.classes import infinite
 from hungarian_core.costs.weighted import sum_of
-from hungarian_core.terms import class_losses as classification
-from hungarian_core.terms.class_losses import ClassLoss, Wanted
-from hungarian_core.terms.problems import Scenes, Tile, by_tiles, tiles
+from hungarian_core.terms.native import NativeSummary, NativeTerms, matching_costs, native_terms
+from hungarian_core.terms.problems import MatchingProblems, Tile
+from hungarian_core.terms.term import Term
+from hungarian_core.terms.tiles import WHOLE, joined, tiles
+
+MatchBy = Literal["cost", "loss"]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What is matched by and what is graded; the fields are arguments of `DetrLoss`."""
+class Kernels(Protocol):
+    """The passes over the queries of some problems."""
 
-    class_loss: ClassLoss
-    logits: int  # their number: the classes, and for softmax "no object"
-    class_cost_form: ClassCost
-    class_cost: float
-    bbox_cost: float
-    giou_cost: float
-    class_weights: tuple[float, ...] | None  # one per logit
-    aligned: bool  # the cost of a match is what it changes of the loss
-    label_smoothing: float
-    alpha: float
-    cost_alpha: float
-    gamma: float
-    form: Form
-    nan: Nan
-    solver: Solver
-    tile_bytes: int | None
-    check_targets: bool = True
+    def matching_cost(self, extra_cost: Array | None) -> Array:
+        """Return what matching costs, `[N, M, Q]`, with an extra cost `[N, M, Q]`."""
 
-    @property
-    def plain(self) -> bool:
-        """Whether the native library knows the options."""
-        if self.gamma != 2 or self.label_smoothing or self.class_cost_form == "focal_parity":
-            return False
-        if not self.softmax and (
-            self.cost_alpha in (0, 1)
-            or classification.unit(self.class_loss, self.alpha)
-            != classification.weight_of_others(self.class_loss, self.alpha)
-        ):
-            return False
-        return not self.aligned and (self.softmax or self.class_weights is None)
-
-    @property
-    def by_overlap(self) -> bool:
-        """Whether the classes are graded by the IoU of matched boxes."""
-        return self.class_loss in ("varifocal", "ia_bce")
-
-    @property
-    def softmax(self) -> bool:
-        """Whether the classes exclude each other, and the last one is "no object"."""
-        return self.class_loss == "softmax"
+    def summaries(self, place: int) -> Any:
+        """Return what is known of the queries by the term at a place, for its losses."""
 
 
-class Looked(NamedTuple):
-    """What the first pass found."""
-
-    cost: Array  # [N, M, Q]
-    found: Array  # [N, Q] bool: the query says that there is an object
-    top: Array  # [N, Q] the largest logit
-    nothing: Array | None  # [N, Q] -log p of the last class, where the recipe is aligned
-
-
-class Passes(Protocol):
-    """The two passes over the logits of some scenes."""
-
-    def look(self, extra_cost: Array | None) -> Looked:
-        """Return what matching costs, with an extra cost `[N, M, Q]`."""
-
-    def grade(self, wanted: Wanted, label_weights: Array | None) -> tuple[Array, Array]:
-        """Return the losses `[N, Q]` and slopes `[N, Q, C]` of `classification`.
-
-        For softmax, queries without an object have the last class for their label.
-        """
-
-
-def passes(recipe: Recipe, scenes: Scenes, extra_cost: Array | None, backend: Backend) -> Passes:
+def choose_kernels(
+    terms: Sequence[Term],
+    inputs: Sequence[Any],
+    problems: MatchingProblems,
+    extra_cost: Array | None,
+    *,
+    match_by: MatchBy,
+    nan: Nan,
+    solver: Solver,
+    tile_bytes: int | None,
+) -> Kernels:
     """Return who makes the passes: the native library, where it can, or the framework."""
-    if recipe.solver in ("auto", "native") and recipe.plain:
-        # A transform may map any of what decides about the matching.
-        arrays = [x for x in (*scenes[:6], extra_cost) if x is not None]
-        if all(backend.readable(x) for x in arrays):
-            host = host_solver(recipe.solver)
-            if hasattr(host, "pairs"):
-                return Native(recipe, scenes, host, backend)
-    return Tiled(recipe, scenes, backend)
-
-
-class _Seen(NamedTuple):
-    """A tile, looked at."""
-
-    tile: Tile
-    known: Statistics
-    found: Array  # [n, q] bool
-    cost: Array  # [n, M, q]
+    framework = Tiled(terms, inputs, problems, match_by, nan, tile_bytes)
+    if match_by == "cost":
+        native = native_terms(terms, inputs, problems, solver, extra_cost)
+        if native is not None:
+            return Native(native, framework)
+    return framework
 
 
 class Tiled:
     """The passes in the operations of the framework."""
 
-    def __init__(self, recipe: Recipe, scenes: Scenes, backend: Backend) -> None:
-        self.recipe, self.scenes, self.backend = recipe, scenes, backend
-        self.xp = backend.namespace(scenes.logits)
-        self.rows: list[list[_Seen]] = []
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        inputs: Sequence[Any],
+        problems: MatchingProblems,
+        match_by: MatchBy,
+        nan: Nan,
+        tile_bytes: int | None,
+    ) -> None:
+        self.terms, self.inputs, self.problems = terms, inputs, problems
+        self.match_by, self.nan, self.tile_bytes = match_by, nan, tile_bytes
+        self._summaries: dict[int, list[list[Any]]] = {}
 
-    def look(self, extra_cost: Array | None) -> Looked:
-        """Look at every tile."""
-        _, objects = self.backend.shape(self.scenes.labels)
-        widths = (objects, self.recipe.logits)
-        self.rows = [
-            [self._look(tile, extra_cost) for tile in row]
-            for row in tiles(self.scenes, widths, self.recipe.tile_bytes, self.backend)
+    def matching_cost(self, extra_cost: Array | None) -> Array:
+        """Sum what matching costs by every term."""
+        places = [k for k, term in enumerate(self.terms) if term.tiled]
+        whole = self.whole_cost([k for k in range(len(self.terms)) if k not in places])
+        if whole is not None:
+            extra_cost = whole if extra_cost is None else extra_cost + whole
+        parts = [
+            [self._tile(places, tile, extra_cost) for tile in row] for row in self._rows(places)
         ]
-        cost, found, top = by_tiles(
-            lambda seen: (seen.cost, seen.found, seen.known.top), self.rows, (2, 1, 1), self.xp
+        for at, k in enumerate(places):
+            self._keep(k, [[summaries[at] for _, summaries in row] for row in parts])
+        (cost,) = joined(lambda part: part[:1], parts, (2,), self.problems.xp)
+        return cost
+
+    def whole_cost(self, places: Sequence[int]) -> Array | None:
+        """Return what matching costs by some terms, not in tiles; None for nothing."""
+        found: dict[str, Array] = {}
+        for k in places:
+            summary = self.terms[k].summarise(self.problems, self.inputs[k], WHOLE)
+            self._keep(k, [[summary]])
+            found.update(self._of_term(k, WHOLE, summary))
+        return self._checked(sum_of(found)) if found else None
+
+    def by_name(self) -> dict[str, Array]:
+        """Return the weighted terms `[N, M, Q]` of the matching cost."""
+        found: dict[str, Array] = {}
+        for k, term in enumerate(self.terms):
+            summary = term.summarise(self.problems, self.inputs[k], WHOLE)
+            found.update(self._of_term(k, WHOLE, summary))
+        return found
+
+    def summaries(self, place: int) -> list[list[Any]]:
+        """Return the summaries of the term's tiles, which the matching made, or make them."""
+        if place not in self._summaries:
+            term, given = self.terms[place], self.inputs[place]
+            rows = self._rows([place])
+            self._keep(
+                place,
+                [[term.summarise(self.problems, given, tile) for tile in row] for row in rows],
+            )
+        return self._summaries[place]
+
+    def _keep(self, place: int, summaries: list[list[Any]]) -> None:
+        self._summaries.update({place: summaries})
+
+    def _rows(self, places: Sequence[int]) -> list[list[Tile]]:
+        """Return the tiles in which the terms at some places are computed."""
+        widths = [self.terms[k].width(self.problems, self.inputs[k]) for k in places]
+        return tiles(self.problems, widths, self.tile_bytes)
+
+    def _tile(
+        self, places: Sequence[int], tile: Tile, extra_cost: Array | None
+    ) -> tuple[Array, list[Any]]:
+        """Return what matching costs in a tile, and the summaries of the terms."""
+        found: dict[str, Array] = {}
+        summaries = []
+        for k in places:
+            summary = self.terms[k].summarise(self.problems, self.inputs[k], tile)
+            summaries.append(summary)
+            found.update(self._of_term(k, tile, summary))
+        cost = self._checked(sum_of(found)) if found else self._nothing(tile)
+        n, q = tile
+        return cost if extra_cost is None else cost + extra_cost[n, :, q], summaries
+
+    def _of_term(self, k: int, tile: Tile, summary: Any) -> dict[str, Array]:
+        term = self.terms[k]
+        costs: Callable[..., dict[str, Array]] = (
+            term.costs if self.match_by == "cost" else term.loss_changes
         )
-        nothing = None
-        if self.recipe.aligned:
-            (nothing,) = by_tiles(
-                lambda seen: (seen.known.norm[..., 0] - seen.known.logits[..., -1],),
-                self.rows, (1,), self.xp,
-            )  # fmt: skip
-        return Looked(cost, found, top, nothing)
+        return costs(self.problems, self.inputs[k], tile, summary)
 
-    def _look(self, tile: Tile, extra_cost: Array | None) -> _Seen:
-        """Take the statistics of a tile, and what matching costs in it."""
-        xp, (n, q) = self.xp, tile
-        logits = self.backend.stop_gradient(self.scenes.logits[n, q, ...])
-        known, found = look_at(logits, self.recipe.softmax, xp)
-        cost = sum_of(terms(self.recipe, self.scenes, tile, known, self.backend, xp))
-        if self.recipe.nan == "worst":
-            cost = invalid(cost, xp)
-        if extra_cost is not None:
-            cost = cost + extra_cost[n, :, q]
-        return _Seen(tile, known, found, cost)
+    def _checked(self, cost: Array) -> Array:
+        return invalid(cost, self.problems.xp) if self.nan == "worst" else cost
 
-    def grade(self, wanted: Wanted, label_weights: Array | None) -> tuple[Array, Array]:
-        """Grade every tile."""
-        recipe, xp, logits = self.recipe, self.xp, self.scenes.logits
-        classes = class_indices(recipe, logits, self.backend, xp)
-        weights = class_weights(recipe, logits, self.backend, xp)
-
-        def grade(seen: _Seen) -> tuple[Array, Array]:
-            n, q = seen.tile
-            part = Wanted(*(None if x is None else x[n, q] for x in wanted))
-            if label_weights is not None:
-                return classification.softmax(
-                    seen.known, part, label_weights[n, q], classes, weights,
-                    recipe.label_smoothing, xp,
-                )  # fmt: skip
-            return classification.sigmoid(
-                recipe.class_loss, seen.known, part, classes, weights, recipe.alpha, recipe.gamma,
-                xp,
-            )  # fmt: skip
-
-        value, slope = by_tiles(grade, self.rows, (1, 1), xp)
-        return value, slope
+    def _nothing(self, tile: Tile) -> Array:
+        """Return a cost of 0 for all pairs, where no term has one."""
+        xp, problems = self.problems.xp, self.problems
+        n, q = tile
+        of_objects = xp.zeros_like(problems.mask[n, :, None], dtype=problems.dtype)
+        shape = (*problems.backend.shape(of_objects)[:2], problems.queries)
+        return xp.broadcast_to(of_objects, shape)[:, :, q]
 
 
 class Native:
-    """The passes in the native library."""
+    """The passes of classes and boxes in the native library, those of other terms as in `Tiled`."""
 
-    def __init__(self, recipe: Recipe, scenes: Scenes, host: Any, backend: Backend) -> None:
-        self.recipe, self.scenes, self.host, self.backend = recipe, scenes, host, backend
-        self.logits = backend.stop_gradient(scenes.logits)
-        self.norm: Any = None
+    def __init__(self, native: NativeTerms, framework: Tiled) -> None:
+        self.native, self.framework = native, framework
+        self._summary: NativeSummary | None = None
 
-    def look(self, extra_cost: Array | None) -> Looked:
-        """Look at all scenes."""
-        recipe, scenes, backend = self.recipe, self.scenes, self.backend
-        xp = backend.namespace(self.logits)
-        labels = scenes.labels
-        if scenes.classless is not None:
-            labels = xp.where(scenes.classless, -1, labels)
-        arrays = [self.logits, labels, scenes.mask]
-        if scenes.true_boxes is not None:
-            arrays += [backend.stop_gradient(scenes.boxes), scenes.true_boxes]
-        size, queries, _ = backend.shape(self.logits)
-        dtype, each = self.logits.dtype, (size, queries)
-        cost, top, self.norm, found = backend.host_call(
-            functools.partial(
-                self.host.pairs,
-                softmax=recipe.softmax,
-                class_cost_form=recipe.class_cost_form,
-                class_cost=recipe.class_cost,
-                bbox_cost=recipe.bbox_cost,
-                giou_cost=recipe.giou_cost,
-                alpha=recipe.cost_alpha,
-                safe=recipe.form == "safe",
-                only_finite=recipe.nan == "worst",
-            ),
-            *arrays,
-            like=(
-                ((size, backend.shape(labels)[1], queries), dtype),
-                (each, dtype), (each, dtype), (each, xp.bool),
-            ),
-        )  # fmt: skip
-        return Looked(cost if extra_cost is None else cost + extra_cost, found, top, None)
-
-    def grade(self, wanted: Wanted, label_weights: Array | None) -> tuple[Array, Array]:
-        """Grade all scenes."""
-        recipe, backend, dtype = self.recipe, self.backend, self.logits.dtype
-        xp = backend.namespace(self.logits)
-        label = wanted.label
-        if not recipe.softmax:
-            label = xp.where(wanted.matched, label, -1)
-        arrays = [self.logits, label, self.norm]
-        if wanted.quality is not None:
-            arrays.append(wanted.quality)
-        size, queries, classes = backend.shape(self.logits)
-        value, slope = backend.host_call(
-            functools.partial(self.host.grades, class_loss=recipe.class_loss, alpha=recipe.alpha),
-            *arrays,
-            like=(((size, queries), dtype), ((size, queries, classes), dtype)),
+    def matching_cost(self, extra_cost: Array | None) -> Array:
+        """Let the library look at all problems."""
+        framework = self.framework
+        ours = (self.native.classes, self.native.boxes)
+        others = framework.whole_cost([k for k in range(len(framework.terms)) if k not in ours])
+        cost, self._summary = matching_costs(
+            self.native, framework.problems, framework.nan == "worst"
         )
-        return value, slope
+        for more in (others, extra_cost):
+            if more is not None:
+                cost = cost + more
+        return cost
+
+    def summaries(self, place: int) -> Any:
+        """Return what the library found out, or the summaries of another term."""
+        if place == self.native.classes and self._summary is not None:
+            return self._summary
+        return self.framework.summaries(place)
 
 
 def invalid(cost: Array, xp: Namespace) -> Array:
@@ -251,78 +186,3 @@ def invalid(cost: Array, xp: Namespace) -> Array:
     a pair. Of -inf, `assign` makes the best there is.
     """
     return xp.where(infinite(cost, xp) & (cost > 0), float("nan"), cost)
-
-
-def look_at(logits: Array, softmax: bool, xp: Namespace) -> tuple[Statistics, Array]:
-    """Return the statistics of logits `[n, q, C]`, and where a query claims an object."""
-    if softmax:
-        objects, nothing = xp.max(logits[..., :-1], axis=-1), logits[..., -1]
-        known = statistics(logits, "softmax", xp, xp.maximum(objects, nothing))
-        return known, objects >= nothing
-    known = statistics(logits, "sigmoid", xp)
-    # As published, the rounded probability is compared: logits next to 0 are not above a half.
-    half = 1 / (1 + xp.exp(-xp.abs(known.top)))
-    return known, (known.top > 0) & (half > 0.5)
-
-
-def class_indices(recipe: Recipe, like: Array, backend: Backend, xp: Namespace) -> Array:
-    """Return the numbers of the classes, `[1, 1, C]`: broadcasts are written out everywhere."""
-    return as_index(backend.asarray([[list(range(recipe.logits))]], like=like), xp)
-
-
-def class_weights(recipe: Recipe, like: Array, backend: Backend, xp: Namespace) -> Array | None:
-    """Return the weights of the classes, `[1, 1, C]`, or None if all are 1."""
-    if recipe.class_weights is None:
-        return None
-    classes = class_indices(recipe, like, backend, xp)
-    weights = xp.ones_like(classes, dtype=like.dtype)
-    for k, weight in enumerate(recipe.class_weights):
-        if weight != 1:  # one by one: a list would be rounded to a framework's default dtype
-            weights = xp.where(classes == k, weight, weights)
-    return weights
-
-
-def matching_terms(
-    recipe: Recipe, scenes: Scenes, backend: Backend, xp: Namespace
-) -> dict[str, Array]:
-    """Return the weighted terms `[N, M, Q]` of the matching cost, by name."""
-    known, _ = look_at(backend.stop_gradient(scenes.logits), recipe.softmax, xp)
-    return terms(recipe, scenes, (slice(None), slice(None)), known, backend, xp)
-
-
-def terms(
-    recipe: Recipe, scenes: Scenes, tile: Tile, known: Statistics, backend: Backend, xp: Namespace
-) -> dict[str, Array]:
-    """Return the weighted terms `[n, M, q]` of the matching cost in a tile, by name."""
-    n, q = tile
-    parts = {}
-    weights = None
-    if recipe.aligned and scenes.weights is not None:
-        weights = scenes.weights[n, None, :]
-    if recipe.class_cost:
-        costs = table(recipe.class_cost_form, known, recipe.cost_alpha, recipe.gamma, xp)
-        if recipe.aligned:
-            costs = times(class_weights(recipe, known.logits, backend, xp), costs, xp)
-        picked = pick(costs, scenes.labels[n, ...], xp)
-        if scenes.classless is not None:
-            picked = xp.where(scenes.classless[n, None, :], 0, picked)
-        if recipe.aligned:
-            picked = picked if weights is None else times(weights, picked, xp)
-            picked = picked - costs[..., -1:]
-        parts["class"] = recipe.class_cost * picked
-    if scenes.boxes is not None and scenes.true_boxes is not None:
-        distance, overlap = distances_and_overlaps(
-            backend.stop_gradient(scenes.boxes[n, q, ...]),
-            scenes.true_boxes[n, ...],
-            recipe.form == "safe",
-            xp,
-        )
-        if recipe.aligned:
-            # The loss has 1 - GIoU: what is the same for all queries counts where some objects
-            # get none of them.
-            overlap = overlap - 1
-        if weights is not None:
-            distance, overlap = times(weights, distance, xp), overlap * weights
-        parts["bbox"] = recipe.bbox_cost * distance
-        parts["giou"] = -recipe.giou_cost * overlap
-    return {name: transposed(part, 3, xp) for name, part in parts.items()}

@@ -17,7 +17,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
-from hungarian_core.losses._functions import called, guarded, pair_losses, per_pair
+from hungarian_core.costs._functions import called, cost_function, pair_losses, per_pair
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.pairs import AXES, Inputs, Reduction, gather, inputs, reduce, settle
 
@@ -78,8 +78,8 @@ def loss(
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
     for name, x in (("y_true", y_true), ("y_pred", y_pred)):
         _checks.given(name, x, AXES)
-    matching_cost = _cost_function("cost", cost)
-    measure = matching_cost if pair_loss is None else _cost_function("pair_loss", pair_loss)
+    matching_cost = cost_function("cost", cost)
+    measure = matching_cost if pair_loss is None else cost_function("pair_loss", pair_loss)
     backend = get_backend(backend, y_true=y_true, y_pred=y_pred, mask=mask, pred_mask=pred_mask)
     sets = inputs(y_true, y_pred, mask, pred_mask, backend)
     names = ("cost", "cost" if pair_loss is None else "pair_loss")
@@ -265,13 +265,6 @@ def compute_euclidean_distance(a: Array, b: Array) -> Array:
         backend = get_backend(None, a=a, b=b)
     a, b = (x if hasattr(x, "shape") else backend.asarray(x) for x in (a, b))
     return euclidean(backend.namespace(a, b), a[..., :, None, :], b[..., None, :, :])
-
-
-def _cost_function(name: str, cost: str | CostFunction) -> CostFunction:
-    if callable(cost):
-        return guarded(name, cost)
-    _checks.one_of(name, cost, tuple(COSTS), "or a function (xp, a, b)")
-    return COSTS[cost]
 
 
 _TRUTH = frozenset(

@@ -136,29 +136,30 @@ def reduce(each: Array, matched: Array, reduction: str, backend: Backend, xp: Na
     total = xp.sum(each)
     if reduction == "sum":
         return total
-    return total / per_worker(xp.sum(count), None, backend, xp)[0]
+    return total / per_worker(xp.sum(count)[None], None, backend, xp)[0][0]
 
 
 def per_worker(
-    count: Array,
+    counts: Array,
     sums: Array | None,
     backend: Backend,
     xp: Namespace,
     *,
     published: bool = False,
 ) -> tuple[Array, Array | None]:
-    """Return what a worker divides its losses by: a count `()`, at least 1, and sums `[K]`.
+    """Return what a worker divides its losses by: counts `[K]`, at least 1, and sums `[J]`.
 
-    Workers average their gradients, so each divides by the mean over all workers. The count of
-    all is made 1 before it is divided by their number; in DETR's published code after it, so that
-    a batch of fewer objects than workers has another loss than on one device.
+    Workers average their gradients, so each divides by the mean over all workers. The counts of
+    all are made 1 before they are divided by their number; in DETR's published code after it, so
+    that a batch of fewer objects than workers has another loss than on one device.
     """
-    each = xp.stack([count, xp.ones_like(count)])
-    totals = backend.all_reduce(each if sums is None else xp.concat([each, sums]))
-    workers = totals[1]
+    (k,) = backend.shape(counts)
+    each = [counts, xp.ones_like(counts[:1])]
+    totals = backend.all_reduce(xp.concat(each if sums is None else [*each, sums]))
+    found, workers = totals[:k], totals[k]
     if published:
-        mean = totals[0] / workers
-        count = xp.where(mean > 1, mean, 1)
+        found = found / workers
+        counts = xp.where(found > 1, found, 1)
     else:
-        count = xp.where(totals[0] > 1, totals[0], 1) / workers
-    return count, None if sums is None else totals[2:] / workers
+        counts = xp.where(found > 1, found, 1) / workers
+    return counts, None if sums is None else totals[k + 1 :] / workers

@@ -16,7 +16,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import CostFunction
-from hungarian_core.losses._functions import guarded, pair_losses
+from hungarian_core.costs._functions import guarded, pair_losses
 from hungarian_core.losses.pairs import Reduction, gather, inputs, reduce, settle
 
 SignalMetric = Literal["si_sdr", "snr", "l1", "mse"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hungarian_core.terms.masks import MaskLoss
+from hungarian_core.terms.masks import Masks
 
 # Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, and models after it.
 _DETR = {"class_loss": "softmax", "class_cost": 1.0, "bbox_cost": 5.0, "giou_cost": 2.0}
@@ -26,12 +26,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "rf_detr": {**_FOCAL, "class_loss": "ia_bce"},
     "hf_deformable": {**_FOCAL, "class_cost": 1.0},
     # Without boxes: what they would cost and lose has no say.
-    "maskformer": {**_DETR, "masks": MaskLoss("focal", 20.0, 1.0, 20.0, 1.0)},
+    "maskformer": {**_DETR, "masks": Masks("focal", 20.0, 1.0, 20.0, 1.0)},
     "mask2former": {
         **_DETR,
         "class_cost": 2.0,
         "class_weight": 2.0,
-        "masks": MaskLoss("bce", 5.0, 5.0, 5.0, 5.0),
+        "masks": Masks("bce", 5.0, 5.0, 5.0, 5.0),
     },
     # With classes, where Grounding DINO has the tokens of a text.
     "grounding_dino": {**_FOCAL, "class_cost": 1.0, "class_weight": 2.0},

@@ -1,158 +1,345 @@
-"""What all detection losses share: match every scene at once, then grade queries and pairs."""
+"""The loss of a set: match by a sum of terms, then add up what the terms say of the matching."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from hungarian_core import boxes as measures
+from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core.assignment import Assignment, assign
+from hungarian_core._tracing import skip_autograph
+from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs.classes import times
-from hungarian_core.costs.vectors import l1
-from hungarian_core.losses.kernels import Passes, Recipe, class_weights, passes
-from hungarian_core.terms import class_losses as classification
-from hungarian_core.terms.class_losses import Wanted
-from hungarian_core.terms.problems import Scenes
+from hungarian_core.costs.weighted import sum_of
+from hungarian_core.losses.base import Loss
+from hungarian_core.losses.call import Call, Outputs, given_matches, image_column, read_call
+from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
+from hungarian_core.losses.sums import divisors, there, weighed_pairs, weighed_queries
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.matches import Matches, matches_of
+from hungarian_core.terms.targets import TargetForms
+from hungarian_core.terms.term import Term
 
 
-class Evaluated(NamedTuple):
-    """A matching, and the losses of its parts, not yet summed."""
+class SetLosses(NamedTuple):
+    """What `SetLoss` returns: a named tuple of arrays and dicts of arrays, hence a pytree.
 
-    assignment: Assignment  # of the N scenes
-    classes: Array  # [N, Q] the losses of the queries
-    label_weights: Array | None  # [N, Q] those of what the queries are to say, for softmax
-    bbox: Array | None  # [N, M] the L1 distances of pairs, 0 where unmatched
-    giou: Array | None  # [N, M] one less the GIoU of pairs, 0 where unmatched
-    nothing: Array | None  # [N, Q] -log p of no object, if aligned; without gradient
-    matched: Array  # [N, M] bool
-    found: Array  # [N, Q] bool: the query says that there is an object
-    right: Array  # [N, Q] bool: it is matched and says the right class
+    A loss has the shape `(L,)` if there are L layers, else `()`; with ``reduction="none"`` the
+    axis of the images `(B,)` comes last.
 
+    Attributes:
+        total: `()`, what to minimise, or `(B,)` with ``reduction="none"``.
+        losses: The weighted losses by name; `total` is their sum, over the layers too.
+        logs: Numbers for logging by name, without gradient; of `Classes` ``"cardinality_error"``,
+            the mean absolute error of the number of objects predicted per image, and
+            ``"class_error"``, the percentage of matched queries whose highest-scoring class is
+            wrong. With ``match_by="loss"`` also ``"assigned"``, the sum of the costs of the
+            matched pairs, and ``"background"``, the loss if no query had an object.
+        assignment: The matching, with batch axes `(B,)`, or `(L, B)` if there are layers, and
+            `groups` behind them if there are several. Rows are true objects, columns are queries.
+            A matching that was given comes back as it was.
+    """
 
-def evaluate(
-    recipe: Recipe, scenes: Scenes, extra_cost: Array | None, backend: Backend
-) -> Evaluated:
-    """Match all scenes in one solve and grade what came of it."""
-    xp = backend.namespace(scenes.logits)
-    two = passes(recipe, scenes, extra_cost, backend)
-    cost, found, top, nothing = two.look(extra_cost)
-    assignment = assign(
-        cost, row_mask=scenes.mask, col_mask=scenes.there, nan=recipe.nan, solver=recipe.solver,
-        backend=backend,
-    )  # fmt: skip
-    if scenes.lost is not None:
-        assignment = _without(assignment, scenes.lost, xp)
-    matched = assignment.col4row >= 0
-    bbox = giou = overlap = None
-    if scenes.true_boxes is not None:
-        bbox, giou, overlap = _pairs(recipe, scenes, assignment, matched, backend, xp)
-    wanted = _wanted(scenes, assignment, overlap, xp)
-    classes, weights = _grade(recipe, scenes, two, wanted, assignment, backend, xp)
-    logits = backend.stop_gradient(scenes.logits)
-    chosen = xp.take_along_axis(logits, wanted.label[..., None], axis=-1)[..., 0]
-    right = wanted.matched & (chosen >= top)
-    if scenes.there is not None:
-        found = found & scenes.there
-        nothing = None if nothing is None else xp.where(scenes.there, nothing, 0)
-    return Evaluated(assignment, classes, weights, bbox, giou, nothing, matched, found, right)
+    total: Array
+    losses: dict[str, Array]
+    logs: dict[str, Array]
+    assignment: Assignment | Array
 
 
-def _without(assignment: Assignment, lost: Array, xp: Namespace) -> Assignment:
-    """Return an assignment without the samples that are lost."""
-    nothing = float("nan")
-    rows, cols, cost, u, v = assignment
-    return Assignment(
-        xp.where(lost[:, None], -1, rows),
-        xp.where(lost[:, None], -1, cols),
-        xp.where(lost, nothing, cost),
-        xp.where(lost[:, None], nothing, u),
-        xp.where(lost[:, None], nothing, v),
-    )
+@skip_autograph
+class SetLoss(Loss):
+    """The loss of a set of predictions, made of terms.
 
+    Queries are matched to true objects by the weighted sum of the terms' costs, with all decoder
+    layers, images and groups in one solve. The loss is the weighted sum of what the terms say of
+    the matched pairs and of all queries. `hungarian_core.DetrLoss` is this with the terms
+    `Classes`, `Boxes` and `Masks`; a term of your own is a `Pairs` of functions or a class derived
+    from `Term`, see :mod:`hungarian_core.terms`.
 
-def _pairs(
-    recipe: Recipe,
-    scenes: Scenes,
-    assignment: Assignment,
-    matched: Array,
-    backend: Backend,
-    xp: Namespace,
-) -> tuple[Array, Array, Array | None]:
-    """Return the L1 distances, one less the GIoU, and the IoU if it is asked for, `[N, M]` each."""
-    at = xp.where(matched, assignment.col4row, 0)[..., None]
-    truth = scenes.true_boxes
-    if scenes.ignore is not None:
-        matched = matched & ~scenes.ignore
-    # Where there is no match to grade, the truth with itself: a constant, of no gradient.
-    chosen = xp.where(matched[..., None], xp.take_along_axis(scenes.boxes, at, axis=1), truth)
-    overlap = measures.giou(chosen, truth, format="cxcywh", form=recipe.form, backend=backend)
-    bbox = xp.where(matched, l1(xp, chosen, truth), 0)
-    giou = xp.where(matched, 1 - overlap, 0)
-    quality = None
-    if recipe.by_overlap:
-        quality = measures.iou(
-            backend.stop_gradient(chosen), truth, format="cxcywh", form=recipe.form, backend=backend
+    Args:
+        terms: The terms, at least one.
+        match_by: ``"cost"``, the terms' matching costs, or ``"loss"``: by how much each match
+            changes the loss, so that the matching is the one of least loss.
+        normalize: What losses are divided by: ``"objects"``, the number of true objects in the
+            batch, at least 1, or for a cross entropy the weights of what queries are to say;
+            ``"images"``, the number of images; None for nothing.
+        denominator: As `class_denominator` of `hungarian_core.DetrLoss`.
+        reduction: ``"mean"``, or ``"none"`` to keep the images apart: each has its share, and the
+            sum of the shares is what ``"mean"`` gives.
+        repeat, groups, nan, solver, tile_bytes: As for `hungarian_core.DetrLoss`.
+        log: Whether to compute what is for logging.
+        backend: A backend's name or instance, by default the one of the arrays.
+
+    Raises:
+        ValueError: An option is unknown, or options do not fit each other.
+        TypeError: A term is none.
+
+    Example::
+
+        >>> import numpy as np
+        >>> import hungarian_core as hc
+        >>> criterion = hc.SetLoss([hc.terms.Classes(2, loss="focal"), hc.terms.Boxes()])
+        >>> rng = np.random.default_rng(0)
+        >>> outputs = {"logits": rng.normal(size=(1, 5, 2)), "boxes": rng.random((1, 5, 4))}
+        >>> targets = [{"labels": np.array([1]), "boxes": np.array([[0.5, 0.5, 0.2, 0.2]])}]
+        >>> losses = criterion(outputs, targets)
+        >>> sorted(losses.losses)
+        ['bbox', 'class', 'giou']
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        *,
+        match_by: MatchBy = "cost",
+        normalize: Literal["objects", "images"] | None = "objects",
+        denominator: Literal["worker", "global"] = "worker",
+        reduction: Literal["mean", "none"] = "mean",
+        repeat: int = 1,
+        groups: int = 1,
+        nan: Nan = "worst",
+        solver: Solver = "auto",
+        tile_bytes: int | None = None,
+        log: bool = True,
+        backend: str | Backend | None = None,
+    ) -> None:
+        super().__init__()
+        checks.term_list(terms, Term)
+        _checks.one_of("match_by", match_by, ("cost", "loss"))
+        if normalize is not None:
+            _checks.one_of("normalize", normalize, ("objects", "images"), "or None")
+        _checks.one_of("denominator", denominator, ("worker", "global"))
+        _checks.one_of("reduction", reduction, ("mean", "none"))
+        _checks.one_of("nan", nan, _checks.NAN_POLICIES)
+        _checks.solver(solver)
+        self.terms = tuple(terms)
+        self.match_by, self.normalize, self.denominator = match_by, normalize, denominator
+        self.reduction = reduction
+        self.repeat = _checks.whole("repeat", repeat, 1, "a positive integer")
+        self.groups = _checks.whole("groups", groups, 1, "a positive integer")
+        self.nan, self.solver, self.tile_bytes = nan, solver, tile_bytes
+        self.log = log
+        self.backend = self.default_backend if backend is None else backend
+        for term in terms:
+            if term.needs_iou and not any(type(x).iou is not Term.iou for x in terms):
+                checks.no_iou(repr(term))
+
+    def __call__(
+        self,
+        outputs: Outputs,
+        targets: TargetForms,
+        *,
+        image_weights: Array | None = None,
+        extra_cost: Array | None = None,
+        query_mask: Array | None = None,
+        assignment: Assignment | Array | None = None,
+        weights: Mapping[str, float | Array] | None = None,
+    ) -> SetLosses:
+        """Return the loss of a batch.
+
+        Args:
+            outputs: The outputs of the model by key, `(B, Q, ...)` or `(L, B, Q, ...)` for L
+                decoder layers, which are matched each for itself. Other keys than the terms read
+                are left alone. Half precision is computed in float32.
+            targets: `Targets`, a tuple (labels, boxes, mask), a mapping of padded arrays
+                `(B, M, ...)` with ``"mask"`` `(B, M)` bool where there is padding, or a list with
+                a mapping of arrays `(n, ...)` per image. In any form objects may have
+                ``"weights"`` and ``"ignore"``, see `hungarian_core.DetrLoss`.
+            image_weights: `(B,)`, what the losses of each image are multiplied by.
+            extra_cost: `(B, M, Q)` or `(L, B, M, Q)`, to add to the matching cost; +inf forbids
+                a pair. With groups, Q is the number of queries of one.
+            query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query.
+            assignment: A matching to take instead of the one of least cost: an `Assignment` as
+                `match` returns it, or for each query the index of its object or -1, integers
+                `(B, Q)` or `(L, B, Q)`. There an object may have several queries, and the number
+                of objects that losses are divided by is that of the pairs.
+            weights: By name, weights to take in this call instead of the terms' own, as of a
+                schedule or of parameters that are learnt: numbers, or arrays `()`.
+
+        Returns:
+            `SetLosses`, differentiable once in the outputs, with the matching held constant.
+            Without any object the losses of pairs are 0, still connected to the graph.
+
+        Raises:
+            ValueError: Shapes or dtypes do not fit, a value is out of range, or there is no
+                matching; errors about values as for `assign`, elsewhere the losses of the image,
+                and so all sums, are NaN.
+        """
+        call = self._read(outputs, targets, query_mask, extra_cost)
+        problems, kernels = call.problems, self._kernels(call)
+        if assignment is None:
+            solved = self._solve(call, kernels)
+            matches = matches_of(problems, solved)
+            matching: Assignment | Array = problems.unflatten_assignment(solved)
+        else:
+            matches, matching = given_matches(assignment, call), assignment
+        own = {name: weight for term in self.terms for name, weight in term.weights.items()}
+        if weights is not None:
+            checks.weights_of_call(weights, own, self.match_by)
+            own.update(weights)
+        return self._losses(call, kernels, matches, own, image_weights, matching)
+
+    @skip_autograph
+    def match(
+        self,
+        outputs: Outputs,
+        targets: TargetForms,
+        *,
+        extra_cost: Array | None = None,
+        query_mask: Array | None = None,
+    ) -> Assignment:
+        """Return the matching alone; arguments and errors are those of a call."""
+        call = self._read(outputs, targets, query_mask, extra_cost)
+        return call.problems.unflatten_assignment(self._solve(call, self._kernels(call)))
+
+    @skip_autograph
+    def costs(self, outputs: Outputs, targets: TargetForms) -> dict[str, Array]:
+        """Return the weighted terms of the matching cost by name, to look at.
+
+        Arguments are those of a call. Each term has the batch axes of `SetLosses.assignment` and
+        then `(M, Q)`; what is minimised is their sum. Where there is no object, they mean nothing.
+        """
+        call = self._read(outputs, targets, None, None)
+        problems = call.problems
+        kernels = Tiled(self.terms, call.inputs, problems, self.match_by, self.nan, None)
+        return {
+            name: problems.unflatten(cost[:, : problems.objects, :])
+            for name, cost in kernels.by_name().items()
+        }
+
+    def _read(
+        self,
+        outputs: Outputs,
+        targets: TargetForms,
+        query_mask: Array | None,
+        extra_cost: Array | None,
+    ) -> Call:
+        return read_call(
+            self.terms, outputs, targets, query_mask, extra_cost, self.repeat, self.groups,
+            self.backend,
+        )  # fmt: skip
+
+    def _kernels(self, call: Call) -> Kernels:
+        return choose_kernels(
+            self.terms, call.inputs, call.problems, call.extra_cost, match_by=self.match_by,
+            nan=self.nan, solver=self.solver, tile_bytes=self.tile_bytes,
+        )  # fmt: skip
+
+    def _solve(self, call: Call, kernels: Kernels) -> Assignment:
+        """Match all problems in one solve."""
+        problems = call.problems
+        assignment = assign(
+            kernels.matching_cost(call.extra_cost), row_mask=problems.mask,
+            col_mask=problems.query_mask, nan=self.nan, solver=self.solver,
+            backend=problems.backend,
+        )  # fmt: skip
+        return assignment if call.failed is None else _without(assignment, call.failed, problems.xp)
+
+    def _losses(
+        self,
+        call: Call,
+        kernels: Kernels,
+        matches: Matches,
+        weights: Mapping[str, float | Array],
+        image_weights: Array | None,
+        matching: Assignment | Array,
+    ) -> SetLosses:
+        """Add up what the terms say of a matching."""
+        problems, xp = call.problems, call.problems.xp
+        each, label_weights = self._of_terms(call, kernels, matches)
+        of_images = None if image_weights is None else image_column(image_weights, problems)
+        counts, label_counts = divisors(
+            self.normalize, self.denominator == "global", matches, label_weights
         )
-    bbox, giou = (weighed(x, scenes, assignment, xp) for x in (bbox, giou))
-    return bbox, giou, quality
+        keep_images = self.reduction == "none"
+
+        def reduced(name: str, x: Array) -> Array:
+            """Return what a loss adds to the total, `[L]` or `[L, B]`."""
+            x = x if of_images is None else times(of_images, x, xp)
+            x = times(
+                weights[name], problems.per_image(x) if keep_images else problems.per_layer(x), xp
+            )
+            divisor = label_counts.get(name, counts)
+            if divisor is None:
+                return x
+            return x / (divisor[:, None] if keep_images else divisor)
+
+        losses = {name: reduced(name, x) for name, x in each.items()}
+        total = xp.sum(xp.stack([*losses.values()]), axis=(0, 1))
+        logs = self._logs(call, kernels, matches, losses, reduced) if self.log else {}
+        if not problems.layered:
+            losses = {name: x[0, ...] for name, x in losses.items()}
+            logs = {name: x[0, ...] for name, x in logs.items()}
+        return SetLosses(total, losses, logs, matching)
+
+    def _of_terms(
+        self, call: Call, kernels: Kernels, matches: Matches
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the losses `[N, P]` of pairs or `[N, Q]` of queries by name, weighed by object.
+
+        And of those of queries that have such, the weights `[N, Q]` of what they are to say.
+        """
+        problems = call.problems
+        each: dict[str, Array] = {}
+        label_weights: dict[str, Array] = {}
+        iou = self._iou(call, matches)
+        for place, (term, read) in enumerate(zip(self.terms, call.inputs, strict=True)):
+            for name, x in term.pair_losses(problems, read, matches).items():
+                each.update({name: weighed_pairs(x, matches)})
+            if type(term).query_losses is Term.query_losses:
+                continue
+            found = term.query_losses(
+                problems, read, kernels.summaries(place), matches, iou if term.needs_iou else None
+            )
+            for name, x in found.losses.items():
+                each.update({name: weighed_queries(x, matches)})
+                if found.label_weights is not None:
+                    label_weights.update({name: there(found.label_weights, problems)})
+        return each, label_weights
+
+    def _iou(self, call: Call, matches: Matches) -> Array | None:
+        """Return the IoU `[N, Q]` of queries with their objects, if a term needs it."""
+        if not any(term.needs_iou for term in self.terms):
+            return None
+        for term, read in zip(self.terms, call.inputs, strict=True):
+            iou = term.iou(call.problems, read, matches)
+            if iou is not None:
+                return matches.from_pairs(iou)
+        return None
+
+    def _logs(
+        self,
+        call: Call,
+        kernels: Kernels,
+        matches: Matches,
+        losses: dict[str, Array],
+        reduced: Callable[[str, Array], Array],
+    ) -> dict[str, Array]:
+        """Return what is for logging, `[L]` or `[L, B]` each."""
+        problems = call.problems
+        logs: dict[str, Array] = {}
+        background = None
+        for place, (term, read) in enumerate(zip(self.terms, call.inputs, strict=True)):
+            if type(term).logs is not Term.logs:
+                logs.update(term.logs(problems, read, kernels.summaries(place), matches))
+            if self.match_by == "loss":
+                alone = term.unmatched_losses(problems, read, kernels.summaries(place))
+                for name, x in alone.items():
+                    part = reduced(name, there(x, problems))
+                    background = part if background is None else background + part
+        if background is not None:
+            together = problems.backend.stop_gradient(sum_of(losses))
+            logs.update({"assigned": together - background, "background": background})
+        return logs
 
 
-def weighed(losses: Array, scenes: Scenes, assignment: Assignment, xp: Namespace) -> Array:
-    """Return losses `[N, M]` of pairs with the weights of the objects, NaN in failed scenes."""
-    if scenes.ignore is not None:
-        losses = xp.where(scenes.ignore, 0, losses)
-    if scenes.weights is not None:
-        losses = times(scenes.weights, losses, xp)
-    return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), losses)
-
-
-def _wanted(scenes: Scenes, assignment: Assignment, overlap: Array | None, xp: Namespace) -> Wanted:
-    """Return what the queries are to say."""
-    matched = assignment.row4col >= 0
-    at = xp.where(matched, assignment.row4col, 0)
-    label = xp.take_along_axis(scenes.labels, at, axis=-1)
-    quality = None if overlap is None else xp.take_along_axis(overlap, at, axis=-1)
-    return Wanted(matched, label, quality)
-
-
-def _grade(
-    recipe: Recipe,
-    scenes: Scenes,
-    two: Passes,
-    wanted: Wanted,
-    assignment: Assignment,
-    backend: Backend,
-    xp: Namespace,
-) -> tuple[Array, Array | None]:
-    """Return the losses `[N, Q]` of the queries, and the weights of what they are to say."""
-    label_weights = None
-    graded = wanted
-    if recipe.softmax:
-        label = xp.where(wanted.matched, wanted.label, recipe.logits - 1)
-        graded = Wanted(wanted.matched, label, wanted.quality)
-        weights = class_weights(recipe, scenes.logits, backend, xp)
-        label_weights = classification.of_label(weights, graded.label, xp)
-    value, slope = two.grade(graded, label_weights)
-    at = xp.where(wanted.matched, assignment.row4col, 0)
-    ignored = None
-    if scenes.ignore is not None:
-        ignored = wanted.matched & xp.take_along_axis(scenes.ignore, at, axis=-1)
-        slope = xp.where(ignored[..., None], 0, slope)
-    losses = classification.attach(scenes.logits, value, slope, backend)
-    if not recipe.softmax:
-        losses = losses * classification.unit(recipe.class_loss, recipe.alpha)
-    elif not recipe.label_smoothing:
-        losses = times(label_weights, losses, xp)
-    if scenes.weights is not None:
-        of_object = xp.take_along_axis(scenes.weights, at, axis=-1)
-        losses = times(xp.where(wanted.matched, of_object, 1), losses, xp)
-    if ignored is not None:
-        losses = xp.where(ignored, 0, losses)
-        if label_weights is not None:
-            label_weights = xp.where(ignored, 0, label_weights)
-    if scenes.there is not None:
-        losses = xp.where(scenes.there, losses, 0)
-        if label_weights is not None:
-            label_weights = xp.where(scenes.there, label_weights, 0)
-    failed = xp.isnan(assignment.cost)[:, None]
-    return xp.where(failed, float("nan"), losses), label_weights
+def _without(assignment: Assignment, failed: Array, xp: Namespace) -> Assignment:
+    """Return an assignment without the samples that have failed."""
+    nothing, rows = float("nan"), failed[:, None]
+    return Assignment(
+        xp.where(rows, -1, assignment.col4row),
+        xp.where(rows, -1, assignment.row4col),
+        xp.where(failed, nothing, assignment.cost),
+        xp.where(rows, nothing, assignment.u),
+        xp.where(rows, nothing, assignment.v),
+    )

@@ -1,1 +1,23 @@
-"""What a set loss is made of."""
+"""What a set loss is made of: terms, each with its matching cost and its loss."""
+
+from hungarian_core.terms.boxes import Boxes
+from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss
+from hungarian_core.terms.classes import Classes
+from hungarian_core.terms.masks import Masks
+from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.problems import MatchingProblems
+from hungarian_core.terms.term import Pairs, QueryLosses, Term
+
+__all__ = [
+    "CLASS_LOSSES",
+    "Boxes",
+    "ClassLoss",
+    "Classes",
+    "Masks",
+    "Matches",
+    "MatchingProblems",
+    "Pairs",
+    "QueryLosses",
+    "Term",
+]
+__dir__ = __all__.copy

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._checks import labels as label_range
 from hungarian_core._checks import one_of, same, whole
-from hungarian_core._tracing import level_of_caller
 
-CLASS_LOSSES = ("softmax", "focal", "varifocal", "ia_bce")
+Extents = tuple[int | str, ...]
 
 
-def detection_options(
+def class_options(
     num_classes: Any,
-    class_loss: str,
-    class_cost_form: Any,
+    loss: Any,
+    cost: Any,
     class_weights: Any,
     label_smoothing: float,
-    repeat: Any,
-    groups: Any,
-    alpha: float = 0.0,
-    gamma: float = 0.0,
-) -> tuple[int, int, int]:
-    """Check the options of a detection loss against each other.
+    alpha: float,
+    gamma: float,
+) -> int:
+    """Check the options of a term of classes against each other; `loss` is a `ClassLoss`.
 
     Returns:
-        The numbers of classes, of repeats and of groups, as Python has them.
+        The number of classes, as Python has it.
     """
-    counts = ("num_classes", num_classes), ("repeat", repeat), ("groups", groups)
-    num_classes, repeat, groups = (whole(*given, 1, "a positive integer") for given in counts)
-    softmax = class_loss == "softmax"
-    allowed = ("softmax", "nll") if softmax else ("focal", "focal_parity", "nll")
-    one_of("class_cost_form", class_cost_form, allowed, f"with class_loss={class_loss!r}")
+    num_classes = whole("num_classes", num_classes, 1, "a positive integer")
+    softmax = loss.activation == "softmax"
+    one_of("class_cost_form", cost, loss.costs, f"with class_loss={loss.name!r}")
     if class_weights is not None and len(class_weights) != num_classes:
         raise ValueError(
             f"class_weights has {len(class_weights)} entries; expected num_classes={num_classes}"
@@ -44,71 +37,169 @@ def detection_options(
         )
     if label_smoothing and not softmax:
         raise ValueError(
-            f"label_smoothing is {label_smoothing} with class_loss={class_loss!r}; it is defined "
+            f"label_smoothing is {label_smoothing} with class_loss={loss.name!r}; it is defined "
             "for class_loss='softmax' only"
         )
     if not softmax:
-        most = math.inf if class_loss == "varifocal" else 1.0
-        for option, value, end in (("alpha", alpha, most), ("gamma", gamma, math.inf)):
+        for option, value, end in (("alpha", alpha, loss.most_alpha), ("gamma", gamma, math.inf)):
             if not 0 <= value <= end:
                 interval = " from 0 to 1" if end == 1 else ", 0 or more"
                 raise ValueError(f"{option} is {value!r}; expected a number{interval}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1")
-    return num_classes, repeat, groups
+    return num_classes
 
 
-def detections(
-    logits: tuple[Any, ...],
-    boxes: tuple[Any, ...] | None,
-    classes: int,
-    softmax: bool,
-    groups: int,
-) -> None:
-    """Check the shapes of what a detector returns."""
-    if len(logits) not in (3, 4):
+def alignable(loss: str, label_smoothing: float) -> None:
+    """Check that what a match changes of a loss of classes is known before the match."""
+    if loss != "softmax" or label_smoothing:
         raise ValueError(
-            f"logits has shape {logits}; expected (B, Q, C), or (L, B, Q, C) for decoder layers"
+            f"loss={loss!r} with label_smoothing={label_smoothing} cannot be matched by; expected "
+            "loss='softmax' without smoothing for match_by='loss'"
         )
-    if not same(logits[-1], classes):
-        kind = "num_classes + 1, the last for no object" if softmax else "num_classes"
+
+
+def term_list(terms: Any, kind: type[Any]) -> None:
+    """Check the terms of a set loss, which are of a kind and have losses of different names."""
+    if not isinstance(terms, (list, tuple)) or not terms:
+        raise ValueError(f"terms is {brief(terms)}; expected a list of one term at least")
+    names: list[str] = []
+    for k, term in enumerate(terms):
+        if not isinstance(term, kind):
+            raise TypeError(f"terms[{k}] is {brief(term)}; expected a term, such as terms.Boxes()")
+        twice = [name for name in term.weights if name in names]
+        if twice:
+            raise ValueError(
+                f"terms[{k}] has a loss {twice[0]!r}, as one before it; expected other names"
+            )
+        names += term.weights
+
+
+def weights_of_call(weights: Mapping[str, Any], known: Mapping[str, Any], match_by: str) -> None:
+    """Check that weights of a call are those of losses that there are, and not matched by."""
+    if match_by == "loss":
         raise ValueError(
-            f"logits has shape {logits}, with {logits[-1]} classes; expected {classes}: {kind}"
+            "weights came with match_by='loss', which matches by the terms' own; expected None"
         )
-    expected = (*logits[:-1], 4)
-    if boxes is not None and (len(boxes) != len(expected) or not all(map(same, boxes, expected))):
-        raise ValueError(f"boxes has shape {boxes}; expected {expected}, as logits has {logits}")
-    queries = logits[-2]
+    for name in weights:
+        one_of("the name of a weight", name, tuple(known))
+
+
+def outputs_there(outputs: Any, wanted: Mapping[str, Extents]) -> None:
+    """Check that a model's outputs are a mapping with all that terms read."""
+    if not isinstance(outputs, Mapping):
+        raise TypeError(
+            f"outputs is {brief(outputs)}; expected a mapping with {', '.join(map(repr, wanted))}"
+        )
+    for name, extents in wanted.items():
+        if outputs.get(name) is None:
+            raise ValueError(
+                f"outputs has the keys {sorted(map(str, outputs))}; expected {name!r} "
+                f"{_text('B', 'Q', *extents)} among them"
+            )
+
+
+def output_shapes(
+    shapes: Mapping[str, tuple[Any, ...]], wanted: Mapping[str, Extents], groups: int
+) -> tuple[Any, ...]:
+    """Check what a model returns, and return its shape up to the queries."""
+    (first, extents), *_ = wanted.items()
+    shape = shapes[first]
+    front = shape[: len(shape) - len(extents)]
+    if len(front) not in (2, 3) or not _fits(shape, (*front, *extents)):
+        raise ValueError(
+            f"{first} has shape {shape}; expected {_text('B', 'Q', *extents)}, or "
+            f"{_text('L', 'B', 'Q', *extents)} for decoder layers"
+        )
+    for name, extents in wanted.items():
+        # Masks of the last layer may stand beside other outputs of all layers.
+        fronts = (front, front[1:]) if len(extents) > 1 and len(front) == 3 else (front,)
+        if not any(_fits(shapes[name], (*x, *extents)) for x in fronts):
+            raise ValueError(
+                f"{name} has shape {shapes[name]}; expected {_text(*front, *extents)}"
+                + (f", or {_text(*front[1:], *extents)} of the last layer" if fronts[1:] else "")
+                + f", as {first} has {shape}"
+            )
+    queries = front[-1]
     if isinstance(queries, int) and (queries % groups or not queries):
         raise ValueError(
-            f"logits has shape {logits}, with {queries} queries; expected groups={groups} of equal "
+            f"{first} has shape {shape}, with {queries} queries; expected groups={groups} of equal "
             "size, of one query at least"
         )
+    return front
 
 
-def targets(shapes: Mapping[str, tuple[Any, ...]], images: Any, with_boxes: bool) -> None:
-    """Check the shapes of padded targets against each other and the number of images."""
-    labels = shapes["labels"]
-    if with_boxes and "boxes" not in shapes:
-        raise ValueError("boxes came, and the targets have none; expected true boxes (B, M, 4)")
-    if len(labels) != 2 or not same(labels[0], images):
+def _fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    """Say whether a shape is as expected; a letter stands for any extent."""
+    return len(shape) == len(expected) and all(
+        isinstance(b, str) or same(a, b) for a, b in zip(shape, expected, strict=True)
+    )
+
+
+def _text(*extents: Any) -> str:
+    return f"({', '.join(map(str, extents))})"
+
+
+def logit_shape(shape: tuple[Any, ...], logits: int, softmax: bool) -> None:
+    """Check the number of logits."""
+    if not same(shape[-1], logits):
+        kind = "num_classes + 1, the last for no object" if softmax else "num_classes"
         raise ValueError(
-            f"labels has shape {labels}; expected (B, M) with B = {images}, the number of images"
+            f"logits has shape {shape}, with {shape[-1]} classes; expected {logits}: {kind}"
         )
-    ranks = {"boxes": 3, "mask": 2, "weights": 2, "ignore": 2, "masks": 4}
-    for name, rank in ranks.items():
-        shape = shapes.get(name)
-        if shape is None:
-            continue
-        if (
-            len(shape) != rank
-            or not all(map(same, shape[:2], labels))
-            or (name == "boxes" and not same(shape[2], 4))
-        ):
-            more = {"boxes": ", 4", "masks": ", H, W"}.get(name, "")
+
+
+def field_shapes(
+    shapes: Mapping[str, tuple[Any, ...]], wanted: Mapping[str, Extents], images: Any
+) -> None:
+    """Check the shapes of padded targets against each other and the number of images."""
+    (first, extents), *_ = wanted.items()
+    shape = shapes[first]
+    if not _fits(shape, ("B", "M", *extents)) or not same(shape[0], images):
+        raise ValueError(
+            f"{first} has shape {shape}; expected {_text('B', 'M', *extents)} with B = {images}, "
+            "the number of images"
+        )
+    for name, extents in wanted.items():
+        if name in shapes and not _fits(shapes[name], (*shape[:2], *extents)):
             raise ValueError(
-                f"targets: {name} has shape {shape}; expected (B, M{more}), as labels has {labels}"
+                f"targets: {name} has shape {shapes[name]}; expected "
+                f"{_text('B', 'M', *extents)}, as {first} has {shape}"
             )
+
+
+def fields_there(fields: Mapping[str, Any], wanted: Mapping[str, Extents]) -> None:
+    """Check that the targets have all that terms read."""
+    for name, extents in wanted.items():
+        if name not in fields:
+            if name == "boxes":
+                raise ValueError(
+                    "boxes came, and the targets have none; expected true boxes (B, M, 4)"
+                )
+            raise ValueError(
+                f"the targets have no {name!r}, only {', '.join(map(repr, fields)) or 'nothing'}; "
+                f"expected {_text('B', 'M', *extents)}"
+            )
+
+
+def vectors(names: tuple[str, str], truth: tuple[Any, ...], prediction: tuple[Any, ...]) -> None:
+    """Check that what is compared has equally many features."""
+    if not same(truth[-1], prediction[-1]):
+        raise ValueError(
+            f"{names[0]} of the targets has shape {truth} and {names[1]} of the outputs "
+            f"{prediction}; expected equally many features, the last axis"
+        )
+
+
+def labels_fit(
+    outside: Array, labels: Array, num_classes: int, backend: Backend, xp: Namespace
+) -> None:
+    """Check, where values can be read, that labels are below the number of classes."""
+    label_range(
+        outside, labels, f"0 to {num_classes - 1} with num_classes={num_classes}; labels that "
+        "begin with 1 need num_classes to be one more, and an object without a class ignore=True",
+        backend, xp,
+    )  # fmt: skip
 
 
 def ignored(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
@@ -121,76 +212,52 @@ def ignored(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -
         )
 
 
-def query_mask(x: Array, logits: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
-    """Check the flags of queries against the shape of the logits."""
-    *front, queries, _ = logits
+def query_mask(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
+    """Check the flags of queries against the shape of outputs, `(B, Q)` or `(L, B, Q)`."""
     came = backend.shape(x)
-    fits = (
-        len(came) == len(expected) and all(map(same, came, expected))
-        for expected in ((front[-1], queries), (*front, queries))
-    )
-    if not xp.isdtype(x.dtype, "bool") or not any(fits):
+    if not xp.isdtype(x.dtype, "bool") or not any(
+        _fits(came, expected) for expected in (shape[-2:], shape)
+    ):
         raise ValueError(
-            f"query_mask has dtype {x.dtype} and shape {came}; expected bool "
-            f"{(front[-1], queries)}"
-            + (f" or {(*front, queries)}" if len(front) > 1 else "")
+            f"query_mask has dtype {x.dtype} and shape {came}; expected bool {shape[-2:]}"
+            + (f" or {shape}" if len(shape) > 2 else "")
             + ", True where there is a query"
         )
 
 
-# Boxes reach out of the image where augmentation does not clip them: a zoom by 5 about any point
-# keeps what is seen within these bounds. Numbers of pixels are far outside.
-_MIDDLES, _REACH = (0.5, 2.5), 2.5  # of centres and of sides
-# Corners taken for centre and sides have sides beyond the centres, which hardly so many boxes have.
-_MANY = 12
-_warned: list[str] = []
-
-
-def true_boxes(boxes: np.ndarray, mask: np.ndarray) -> tuple[()]:
-    """Raise if a true box `(B, M, 4)` cannot be one in cxcywh, relative; on the host.
-
-    In NumPy, whatever the framework: so it looks at constants inside of a program too, and takes
-    microseconds where a framework would launch a dozen operations.
-    """
-    centres, sides = boxes[..., :2], boxes[..., 2:]
-    fits = (abs(centres - _MIDDLES[0]) <= _REACH) & (abs(sides - _MIDDLES[1]) <= _REACH)
-    bad = mask & ~fits.all(axis=-1)
-    if bad.any():
-        image, k = np.argwhere(bad)[0]
+def objects_of_queries(
+    x: Array, expected: tuple[tuple[Any, ...], ...], backend: Backend, xp: Namespace
+) -> None:
+    """Check the form of a matching that was given against the shapes that it may have."""
+    came = backend.shape(x)
+    if not xp.isdtype(x.dtype, "integral") or not any(_fits(came, shape) for shape in expected):
         raise ValueError(
-            f"boxes of the targets holds ({', '.join(f'{x:.4g}' for x in boxes[image, k])}) (image "
-            f"{image}, object {k}); expected cxcywh relative to the image: centres from 0 to 1, or "
-            "-2 to 3 at most, and sides from 0 to 1, or to 5 at most. "
-            f"{_CONVERT}; check_targets=False takes boxes as they are"
-        )
-    if len(_warned) == 0 and mask.sum() >= _MANY:
-        _corners(centres[mask], sides[mask])
-    return ()
-
-
-_CONVERT = (
-    'Convert corners with hungarian_core.boxes.convert(boxes, "xyxy", "cxcywh"), and divide pixels '
-    "by the width and height of the image"
-)
-
-
-def _corners(centres: np.ndarray, sides: np.ndarray) -> None:
-    """Warn once if boxes, all of whose sides are beyond their centres, reach out of the image."""
-    if (sides > centres).all() and (centres + sides * 0.5 > 1.05).any():
-        _warned.append("corners")
-        warnings.warn(
-            "the true boxes look like corners, xyxy: all of them have sides beyond their centres "
-            f"and some reach out of the image; expected cxcywh. {_CONVERT}",
-            stacklevel=level_of_caller(),
+            f"assignment has dtype {x.dtype} and shape {came}; expected integers "
+            f"{' or '.join(map(str, dict.fromkeys(expected)))}: the object of each query, or -1"
         )
 
 
-def no_boxes(class_loss: str) -> None:
-    """Say that a loss of classes cannot do without boxes."""
-    raise ValueError(
+def objects_there(wrong: Array, at: Array, objects: Any, xp: Namespace) -> None:
+    """Check, where values can be read, that queries were given objects that there are."""
+    if bool(xp.any(wrong)):
+        raise ValueError(
+            f"assignment names objects that there are not, such as "
+            f"{int(xp.max(xp.where(wrong, at, -2)))}; expected 0 to {objects - 1}, of objects that "
+            "are no padding, or -1 for none"
+        )
+
+
+def no_boxes(class_loss: str) -> ValueError:
+    """Return the error of a loss of classes that cannot do without boxes."""
+    return ValueError(
         f"boxes is None with class_loss={class_loss!r}, which grades classes by the IoU of boxes; "
         "expected boxes, or class_loss='softmax' or 'focal'"
     )
+
+
+def no_iou(term: str) -> None:
+    """Say that a term needs one that has boxes."""
+    raise ValueError(f"{term} needs the IoU of matched boxes; expected a term Boxes() beside it")
 
 
 def extra_cost(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
@@ -211,34 +278,33 @@ def image_weights(came: tuple[Any, ...], images: Any) -> None:
         raise ValueError(f"image_weights has shape {came}; expected ({images},), one per image")
 
 
-def mask_arguments(loss: Any, masks: Any, true_masks: Any, groups: Any) -> None:
-    """Check that what masks need is all there."""
-    if loss is None:
+def mask_arguments(loss: Any, masks: Any) -> None:
+    """Check that masks came if, and only if, there is a term of masks."""
+    if loss is None and masks is not None:
         raise ValueError(
             "masks came, and the loss has none; expected DetrLoss(..., masks=MaskLoss())"
         )
-    if masks is None or true_masks is None:
-        what = "masks=" if masks is None else "the masks of the targets"
-        raise ValueError(f"the loss has masks=MaskLoss(...); expected {what} in the call too")
+    if loss is not None and masks is None:
+        raise ValueError("the loss has masks=MaskLoss(...); expected masks= in the call too")
+
+
+def mask_groups(groups: Any) -> None:
+    """Check that masks are not matched in groups."""
     if groups != 1:
         raise ValueError(f"groups is {groups}; expected 1 with masks")
 
 
-def mask_shapes(
-    masks: tuple[Any, ...],
-    truth: tuple[Any, ...],
-    lead: tuple[Any, ...],
-    dense: bool,
-) -> None:
-    """Check the shapes of predicted and true masks; `lead` is (L, B, Q)."""
-    layers, images, queries = lead
-    expected = (*lead, "H", "W") if len(masks) == 5 else (images, queries, "H", "W")
-    known = len(expected) - 2
-    if len(masks) != len(expected) or not all(map(same, masks[:known], expected[:known])):
+def candidates_given(given: bool) -> None:
+    """Check that points for every object do not meet a matching with many queries for one."""
+    if given:
         raise ValueError(
-            f"masks has shape {masks}; expected ({images}, {queries}, H, W), or with a leading "
-            f"axis of {layers} layers"
+            "candidates has points for every object, and assignment gives queries their objects; "
+            "expected candidates (B, 1, R, 2)"
         )
+
+
+def mask_shapes(masks: tuple[Any, ...], truth: tuple[Any, ...], dense: bool) -> None:
+    """Check that masks compared pixel by pixel are of one size."""
     if dense and not all(map(same, masks[-2:], truth[-2:])):
         raise ValueError(
             f"masks has shape {masks} and the masks of the targets {truth}; expected equal height "
@@ -246,52 +312,7 @@ def mask_shapes(
         )
 
 
-def target_list(targets: Any, optional: tuple[str, ...]) -> None:
-    """Check the form of a list of targets."""
-    forms = (
-        "expected a list with one mapping per image, such as {'labels': ..., 'boxes': ...}, "
-        "Targets, or a tuple (labels, boxes, mask) of padded arrays"
-    )
-    if not isinstance(targets, (list, tuple)) or not targets:
-        raise ValueError(f"targets is {type(targets).__name__} {_brief(targets)}; {forms}")
-    for k, target in enumerate(targets):
-        if not isinstance(target, Mapping):
-            raise ValueError(f"targets[{k}] is a {type(target).__name__}; {forms}")
-        if "labels" not in target and "class_labels" not in target:
-            raise ValueError(
-                f"targets[{k}] has the keys {sorted(map(str, target))}; expected 'labels' or "
-                "'class_labels' among them"
-            )
-        read = {"labels", "class_labels", *optional}
-        other = set(targets[0]).symmetric_difference(target) & read
-        if other:
-            raise ValueError(
-                f"targets[{k}] and targets[0] differ in {sorted(other)}; expected all images to "
-                "have the same keys"
-            )
-
-
-def _brief(x: Any) -> str:
-    text = repr(x)
+def brief(x: Any) -> str:
+    """Return what something is, in a line."""
+    text = " ".join(repr(x).split())
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def target_shapes(shapes: Mapping[str, list[tuple[Any, ...]]], label: str, size: int | None) -> int:
-    """Check the shapes of the targets of images and return the number to pad to."""
-    ranks = {label: 1, "boxes": 2, "weights": 1, "ignore": 1, "masks": 3}
-    for name, of_images in shapes.items():
-        for k, (shape, first) in enumerate(zip(of_images, shapes[label], strict=True)):
-            if not all(isinstance(extent, int) for extent in shape):
-                raise ValueError(
-                    f"targets[{k}][{name!r}] has the unknown shape {shape}; expected a known "
-                    "one: pad before the program and pass (labels, boxes, mask)"
-                )
-            if len(shape) != ranks[name] or shape[0] != first[0] or shape[1:] != of_images[0][1:]:
-                raise ValueError(
-                    f"targets[{k}][{name!r}] has shape {shape}, with {first} labels and shape "
-                    f"{of_images[0]} in the first image; expected one entry per object"
-                )
-    greatest = max(shape[0] for shape in shapes[label])
-    if size is not None and size < greatest:
-        raise ValueError(f"size is {size}, and an image has {greatest} objects; expected as many")
-    return max(greatest, 1) if size is None else size

@@ -1,29 +1,44 @@
-"""Masks as further terms of a detection loss: what they add to the matching and to the loss."""
+"""The term of masks: the loss of their pixels, and the dice loss."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core import masks as measures
-from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core.assignment import Nan
+from hungarian_core._backend import Array, Backend
 from hungarian_core.costs.classes import times
-from hungarian_core.losses.kernels import invalid
 from hungarian_core.terms import _checks as checks
-from hungarian_core.terms.problems import Scenes
-from hungarian_core.terms.targets import Targets, blank
+from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.problems import MatchingProblems, Tile
+from hungarian_core.terms.targets import blank
+from hungarian_core.terms.term import Term
+
+
+class MaskInputs(NamedTuple):
+    """The masks of a call, which are too large to be laid out as other outputs are."""
+
+    predictions: Array  # [L, B, Q, H, W], or [1, B, Q, H, W] of the last layer
+    last: bool  # they are of the last layer only
+    truth: Array  # [B, M, H, W], 0 where there is no object
+    points: Array | None  # [B, P, 2]
+    candidates: Array | None  # [B, M, R, 2] or what broadcasts to it
 
 
 @dataclass(frozen=True)
-class MaskLoss:
-    """The terms of masks in a `DetrLoss`.
+class Masks(Term):
+    """The term of masks, ``"masks"`` in both outputs and targets.
 
-    The loss of a matched pair is ``mask_weight * pixels + dice_weight * dice``, and matching it
-    costs ``mask_cost * pixels + dice_cost * dice``, with `pixels` the mean binary cross entropy or
-    focal loss of :mod:`hungarian_core.masks`. Like those of boxes, losses are divided by the
-    number of objects.
+    The loss of a matched pair is ``mask_weight * pixels + dice_weight * dice``, called ``"mask"``
+    and ``"dice"``, and matching it costs ``mask_cost * pixels + dice_cost * dice``, with `pixels`
+    the mean binary cross entropy or focal loss of :mod:`hungarian_core.masks`. Like those of
+    boxes, losses are divided by the number of objects.
+
+    Masks `(B, Q, H, W)` beside outputs of several layers are those of the last one. Two more
+    outputs say where to look: ``"points"`` `(B, P, 2)`, by default all pixels, and ``"candidates"``
+    `(B, M, R, 2)`, random points of which the loss takes the least certain.
 
     Args:
         pixels: ``"focal"``, as in DETR and MaskFormer, or ``"bce"``, as in Mask2Former.
@@ -36,6 +51,9 @@ class MaskLoss:
         gamma: As there.
         num_points: At how many of the `candidates` of a call the loss looks.
         importance_ratio: As for `hungarian_core.masks.uncertain_points`.
+
+    Raises:
+        ValueError: An option is unknown.
     """
 
     pixels: Literal["focal", "bce"] = "focal"
@@ -48,8 +66,19 @@ class MaskLoss:
     num_points: int = 112 * 112
     importance_ratio: float = 0.75
 
+    outputs = {"masks": ("H", "W")}  # noqa: RUF012  (of the class, as for every term)
+    fields = {"masks": ("H", "W")}  # noqa: RUF012
+    optional = ("points", "candidates")
+    tiled = False
+    decides_dtype = False
+
     def __post_init__(self) -> None:
         _checks.one_of("pixels", self.pixels, ("focal", "bce"))
+
+    @property
+    def weights(self) -> Mapping[str, float]:  # type: ignore[override]
+        """The weights in the loss."""
+        return {"mask": self.mask_weight, "dice": self.dice_weight}
 
     def pairwise(
         self, truth: Array, prediction: Array, axes: int, backend: Backend
@@ -73,53 +102,95 @@ class MaskLoss:
         options |= {"alpha": self.alpha, "gamma": self.gamma}
         return measures.focal(truth, prediction, **options), dice
 
+    def read(
+        self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
+    ) -> MaskInputs:
+        """Check the masks, and choose those that are there."""
+        backend, xp, dtype = problems.backend, problems.xp, problems.dtype
+        masks, truth = outputs["masks"], fields["masks"]
+        layers, images, groups = problems.batch_axes
+        checks.mask_groups(groups)
+        shape, points = backend.shape(masks), outputs.get("points")
+        there = problems.objects_mask[..., None, None]
+        truth = xp.astype(xp.where(there, truth, xp.zeros_like(truth)), dtype, copy=False)
+        axes = (layers, images, problems.queries)
+        checks.mask_shapes(shape, backend.shape(truth), points is None)
+        last = problems.layered and len(shape) == 4
+        masks = xp.astype(masks if len(shape) == 5 else masks[None, ...], dtype, copy=False)
+        if problems.query_mask is not None:
+            there = xp.reshape(problems.query_mask, axes)
+            there = there[-1:, ...] if last else there
+            masks = xp.where(there[..., None, None], masks, xp.zeros_like(masks))
+        return MaskInputs(masks, last, truth, points, outputs.get("candidates"))
 
-class Segmentation(NamedTuple):
-    """The masks of a call, in the dtype of its scenes."""
-
-    loss: MaskLoss
-    predictions: Array  # [L, B, Q, H, W], or [1, B, Q, H, W] of the last layer
-    last: bool  # they are of the last layer only
-    truth: Array  # [B, M, H, W], 0 where there is no object
-    repeat: int  # how many times each true mask is there
-    points: Array | None  # [B, P, 2]
-    candidates: Array | None  # [B, M, R, 2] or what broadcasts to it
-
-    def costs(self, found: Scenes, nan: Nan, backend: Backend, xp: Namespace) -> Array:
-        """Return what the masks add to the matching cost, `[N, M, Q]`."""
-        truth, prediction, axes = self.truth, backend.stop_gradient(self.predictions), 2
-        if self.points is not None:
-            truth = measures.sample(truth, self.points, backend=backend)
-            prediction = measures.sample(prediction, self.points, backend=backend)
+    def costs(
+        self, problems: MatchingProblems, inputs: MaskInputs, tile: Tile, summary: None
+    ) -> dict[str, Array]:
+        """The costs of all pairs of masks."""
+        if not (self.mask_cost or self.dice_cost):
+            return {}
+        backend, xp = problems.backend, problems.xp
+        truth, prediction, axes = inputs.truth, backend.stop_gradient(inputs.predictions), 2
+        if inputs.points is not None:
+            truth = measures.sample(truth, inputs.points, backend=backend)
+            prediction = measures.sample(prediction, inputs.points, backend=backend)
             axes = 1
-        pixels, dice = self.loss.pairwise(truth[None, ...], prediction, axes, backend)
-        cost = times(self.loss.mask_cost, pixels, xp) + self.loss.dice_cost * dice
-        if nan == "worst":
-            cost = invalid(cost, xp)
-        return self._spread(_copies(cost, self.repeat, 2, xp), found, backend, xp)
+        pixels, dice = self.pairwise(truth[None, ...], prediction, axes, backend)
+        costs = {"mask": times(self.mask_cost, pixels, xp), "dice": self.dice_cost * dice}
+        return {
+            name: _spread(problems.repeated(cost, 2), inputs, problems)
+            for name, cost in costs.items()
+        }
 
-    def terms(
-        self, col4row: Array, found: Scenes, backend: Backend, xp: Namespace
-    ) -> tuple[Array, Array]:
-        """Return the losses of pixels and dice `[N, M]` of the matches `col4row` `[N, M]`."""
-        layers, images, _ = found.lead
-        col4row = xp.reshape(col4row, (layers, images, backend.shape(col4row)[1]))
-        if self.last:
-            col4row = col4row[-1:, ...]
-        matched = col4row >= 0
-        at = xp.where(matched, col4row, 0)[..., None, None]
-        chosen = xp.take_along_axis(self.predictions, at, axis=2)
+    def pair_losses(
+        self, problems: MatchingProblems, inputs: MaskInputs, matches: Matches
+    ) -> dict[str, Array]:
+        """The losses of the matched pairs."""
+        backend, xp = problems.backend, problems.xp
+        truth = problems.repeated(inputs.truth, 1)
+        counted, chosen = matches.counted, inputs.predictions
+        if matches.given:
+            if problems.surplus:
+                truth = xp.concat([truth, blank(truth, 1, xp)], axis=1)
+            at = self._folded(matches.object_of_query, inputs, problems)[..., None, None]
+            truth = xp.take_along_axis(
+                xp.broadcast_to(truth[None, ...], (backend.shape(at)[0], *backend.shape(truth))),
+                at,
+                axis=2,
+            )
+        else:
+            assert matches.query_of_pair is not None
+            at = matches.query_of_pair[:, : problems.objects]
+            counted = counted[:, : problems.objects]
+            at = self._folded(at, inputs, problems)[..., None, None]
+            truth, chosen = truth[None, ...], xp.take_along_axis(chosen, at, axis=2)
+        counted = self._folded(counted, inputs, problems)
         # What is not matched may hold anything, and no gradient is to meet it.
-        chosen = xp.where(matched[..., None, None], chosen, xp.zeros_like(chosen))
-        truth, axes = _copies(self.truth, self.repeat, 1, xp)[None, ...], 2
-        points = None if self.points is None else self.points[:, None, ...]
-        if self.candidates is not None:
-            candidates = self.candidates
+        chosen = xp.where(counted[..., None, None], chosen, xp.zeros_like(chosen))
+        pixels, dice = self._compared(truth, chosen, inputs, matches, problems)
+        losses = (xp.where(counted, x, 0) for x in (pixels, dice))
+        mask, dice = (_spread(x, inputs, problems, not matches.given) for x in losses)
+        return {"mask": mask, "dice": dice}
+
+    def _compared(
+        self,
+        truth: Array,
+        chosen: Array,
+        inputs: MaskInputs,
+        matches: Matches,
+        problems: MatchingProblems,
+    ) -> tuple[Array, Array]:
+        """Return the losses of masks `[L, B, P, H, W]`, at points if there are any."""
+        backend, axes = problems.backend, 2
+        points = None if inputs.points is None else inputs.points[:, None, ...]
+        if inputs.candidates is not None:
+            candidates = inputs.candidates
             if candidates.ndim > 3 and backend.shape(candidates)[-3] != 1:
-                candidates = _copies(candidates, self.repeat, candidates.ndim - 3, xp)
+                checks.candidates_given(matches.given)
+                candidates = problems.repeated(candidates, candidates.ndim - 3)
             points = measures.uncertain_points(
-                chosen, candidates, self.loss.num_points,
-                importance_ratio=self.loss.importance_ratio, backend=backend,
+                chosen, candidates, self.num_points,
+                importance_ratio=self.importance_ratio, backend=backend,
             )  # fmt: skip
         if points is not None:
             truth, chosen = (
@@ -127,73 +198,28 @@ class Segmentation(NamedTuple):
                 for x in (truth, chosen)
             )
             axes = 1
-        pixels, dice = self.loss.pairs(truth, chosen, axes, backend)
-        of_pixels, of_dice = (
-            self._spread(xp.where(matched, x, 0), found, backend, xp) for x in (pixels, dice)
-        )
-        return of_pixels, of_dice
+        return self.pairs(truth, chosen, axes, backend)
 
-    def _spread(self, x: Array, found: Scenes, backend: Backend, xp: Namespace) -> Array:
-        """Return `[N, ...]` of `[L, B, ...]`, or of `[1, B, ...]` for the last layer."""
-        layers, images, _ = found.lead
-        rest = backend.shape(x)[2:]
-        if self.last:
-            of_layers = xp.reshape(found.labels[:, 0], (layers, images))[:, :1]
-            place = xp.cumulative_sum(xp.ones_like(of_layers), axis=0)
-            is_last = place == xp.max(place)
-            is_last = is_last[(..., *(None,) * len(rest))]
-            x = xp.where(is_last, x, xp.zeros_like(x))
-        x = xp.reshape(x, (layers * images, *rest))
-        return xp.concat([x, blank(x, 1, xp)], axis=1) if found.surplus else x
+    @staticmethod
+    def _folded(x: Array, inputs: MaskInputs, problems: MatchingProblems) -> Array:
+        """Return `[L, B, ...]` of `[N, ...]`, or `[1, B, ...]` for masks of the last layer."""
+        layers, images, _ = problems.batch_axes
+        x = problems.xp.reshape(x, (layers, images, problems.backend.shape(x)[1]))
+        return x[-1:, ...] if inputs.last else x
 
 
-def _copies(x: Array, repeat: int, axis: int, xp: Namespace) -> Array:
-    return xp.concat([x] * repeat, axis=axis) if repeat > 1 else x
-
-
-def segmentation(
-    loss: MaskLoss | None,
-    masks: Array | None,
-    targets: Targets,
-    points: Array | None,
-    candidates: Array | None,
-    repeat: int,
-    found: Scenes,
-    backend: Backend,
-) -> Segmentation | None:
-    """Check the masks of a call; None if there are none.
-
-    Args:
-        loss: The terms.
-        masks: `(B, Q, H, W)` logits, of the last layer if there are layers, or `(L, B, Q, H, W)`.
-        targets: With masks `(B, M, H, W)`.
-        points: `(B, P, 2)`, or None to compare all pixels.
-        candidates: `(..., R, 2)`, or None.
-        repeat: How many times each true object is there.
-        found: The scenes of the call.
-        backend: Their backend.
-    """
-    if masks is None and loss is None:
-        return None
-    checks.mask_arguments(loss, masks, targets.masks, found.lead[2])
-    masks = backend.asarray(masks, like=found.logits)
-    xp = backend.namespace(found.logits)
-    layers, images, _ = found.lead
-    _, queries, _ = backend.shape(found.logits)
-    shape = backend.shape(masks)
-    assert targets.mask is not None
-    truth = xp.where(targets.mask[..., None, None], targets.masks, xp.zeros_like(targets.masks))
-    checks.mask_shapes(shape, backend.shape(truth), (layers, images, queries), points is None)
-    dtype = found.logits.dtype
-    last = len(shape) == 4
-    masks = xp.astype(masks[None, ...] if last else masks, dtype, copy=False)
-    if found.there is not None:
-        there = xp.reshape(found.there, (layers, images, queries))
-        there = there[-1:, ...] if last else there
-        masks = xp.where(there[..., None, None], masks, xp.zeros_like(masks))
-    given = [
-        None if x is None else backend.asarray(x, like=found.logits) for x in (points, candidates)
-    ]
-    assert loss is not None
-    truth = xp.astype(truth, dtype, copy=False)
-    return Segmentation(loss, masks, last, truth, repeat, *given)
+def _spread(
+    x: Array, inputs: MaskInputs, problems: MatchingProblems, of_objects: bool = True
+) -> Array:
+    """Return `[N, ...]` of `[L, B, ...]`, or of `[1, B, ...]` for the last layer."""
+    xp = problems.xp
+    layers, images, _ = problems.batch_axes
+    rest = problems.backend.shape(x)[2:]
+    if inputs.last:
+        of_layers = xp.reshape(xp.astype(problems.mask[:, 0], x.dtype), (layers, images))[:, :1]
+        place = xp.cumulative_sum(xp.ones_like(of_layers), axis=0)
+        is_last = place == xp.max(place)
+        is_last = is_last[(..., *(None,) * len(rest))]
+        x = xp.where(is_last, x, xp.zeros_like(x))
+    x = xp.reshape(x, (layers * images, *rest))
+    return xp.concat([x, blank(x, 1, xp)], axis=1) if problems.surplus and of_objects else x

@@ -9,8 +9,11 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _target_checks as target_checks
 
-_OPTIONAL = ("boxes", "weights", "ignore", "masks")
+Extents = checks.Extents  # what each object has behind `(B, M)`; a letter where any will do
+_WEIGHING: dict[str, Extents] = {"weights": (), "ignore": ()}
+_FIELDS: dict[str, Extents] = {"labels": (), "boxes": (4,), **_WEIGHING, "masks": ("H", "W")}
 
 
 class Targets(NamedTuple):
@@ -34,8 +37,14 @@ class Targets(NamedTuple):
     masks: Array | None = None
 
 
-# The forms that losses take: padded, the first fields of it, or one mapping per image.
-TargetForms = Targets | tuple[Array, Array, Array | None] | Sequence[Mapping[str, Array]]
+# The forms that losses take: padded, the first fields of it, a mapping of padded arrays, or one
+# mapping per image.
+TargetForms = (
+    Targets
+    | tuple[Array, Array, Array | None]
+    | Mapping[str, Array]
+    | Sequence[Mapping[str, Array]]
+)
 
 
 def pad_targets(
@@ -62,35 +71,44 @@ def pad_targets(
     Raises:
         ValueError: Images have different keys, arrays do not fit, or `size` is too small.
     """
-    return _padded(targets, _OPTIONAL, size, like, backend)
+    fields = _padded(targets, _FIELDS, ("labels",), size, like, backend)
+    return Targets(
+        fields["labels"], fields.get("boxes"), fields["mask"], fields.get("weights"),
+        fields.get("ignore"), fields.get("masks"),
+    )  # fmt: skip
 
 
 def _padded(
     targets: Sequence[Mapping[str, Array]],
-    optional: tuple[str, ...],
+    wanted: Mapping[str, Extents],
+    required: tuple[str, ...],
     size: int | None,
     like: Array | None,
     backend: str | Backend | None,
-) -> Targets:
-    """Return what `pad_targets` does, of the labels and the optional keys named."""
-    checks.target_list(targets, optional)
-    label = "labels" if "labels" in targets[0] else "class_labels"
+) -> dict[str, Array]:
+    """Return the wanted fields of images, padded, with their mask; some of them are required."""
+    target_checks.target_list(targets, tuple(wanted), required)
+    keys = {name: _key(name, targets[0]) for name in wanted}
+    keys = {name: key for name, key in keys.items() if key in targets[0]}
+    lead = required[0]
     if backend is None and like is not None:
         backend = get_backend(None, like=like)
-    backend = get_backend(backend, labels=targets[0][label])
-    names = [name for name in (label, *optional) if name in targets[0]]
+    backend = get_backend(backend, **{lead: targets[0][keys[lead]]})
     given = {
-        name: _alike([backend.asarray(t[name], like=like) for t in targets], name, backend)
-        for name in names
+        name: _alike(
+            [backend.asarray(t[key], like=like) for t in targets], name, wanted[name], backend
+        )
+        for name, key in keys.items()
     }
-    shapes = {name: [backend.shape(x) for x in parts] for name, parts in given.items()}
-    size = checks.target_shapes(shapes, label, size)
-    counts = [shape[0] for shape in shapes[label]]
+    shapes = {keys[name]: [backend.shape(x) for x in parts] for name, parts in given.items()}
+    axes = {key: len(wanted[name]) for name, key in keys.items()}
+    size = target_checks.target_shapes(shapes, axes, keys[lead], size)
+    counts = [shape[0] for shape in shapes[keys[lead]]]
 
-    first = given[label][0]
+    first = given[lead][0]
     xp = backend.namespace(first)
     if backend.is_traced(first):  # a program may serve other numbers of objects
-        ones = [xp.ones_like(as_index(x, xp)) for x in given[label]]
+        ones = [xp.ones_like(as_index(x, xp)) for x in given[lead]]
         count = xp.stack([xp.sum(x) for x in ones])
         line = xp.broadcast_to(xp.ones_like(as_index(blank(first, 0, xp), xp)), (size,))
     else:
@@ -108,11 +126,15 @@ def _padded(
         extents = backend.shape(every)[1:]
         return xp.reshape(xp.take(every, at, axis=0), (len(counts), size, *extents))
 
-    fields = {name: padded(parts) for name, parts in given.items()}
-    return Targets(fields.pop(label), fields.pop("boxes", None), mask, **fields)
+    return {"mask": mask, **{name: padded(parts) for name, parts in given.items()}}
 
 
-def _alike(parts: list[Array], name: str, backend: Backend) -> list[Array]:
+def _key(name: str, target: Mapping[str, Array]) -> str:
+    """Return the key of a field: datasets and `transformers` differ about one."""
+    return "class_labels" if name == "labels" and name not in target else name
+
+
+def _alike(parts: list[Array], name: str, extents: Extents, backend: Backend) -> list[Array]:
     """Return arrays of images, those of images without objects like the others.
 
     An empty list, or a tensor made of one, has one axis and is floating, whatever it stands for.
@@ -125,7 +147,7 @@ def _alike(parts: list[Array], name: str, backend: Backend) -> list[Array]:
     if full:
         shape, dtype = (0, *backend.shape(full[0])[1:]), full[0].dtype
     else:
-        shape = (0, 4) if name == "boxes" else (0,)
+        shape = (0, *(extent for extent in extents if isinstance(extent, int)))
         dtype = as_index(parts[0], xp).dtype if "labels" in name else parts[0].dtype
     return [
         xp.astype(xp.reshape(x, shape), dtype, copy=False) if is_empty else x
@@ -139,27 +161,35 @@ def blank(x: Array, axis: int, xp: Namespace) -> Array:
     return xp.zeros_like(sums, dtype=x.dtype)
 
 
-def as_targets(
-    targets: TargetForms, like: Array, backend: Backend, *, boxes: bool = True, masks: bool = True
-) -> Targets:
-    """Return targets in any of the forms that `DetrLoss` takes, as arrays where `like` lies.
+def as_fields(
+    targets: TargetForms, like: Array, backend: Backend, wanted: Mapping[str, Extents]
+) -> dict[str, Array]:
+    """Return the fields of targets by name, in any of the forms that losses take.
 
-    Boxes and masks that nobody is to read are left alone: they may have any shape or none.
+    They are arrays `(B, M, ...)` where `like` lies, those that are wanted and there, and
+    ``"mask"``. What nobody is to read is left alone: it may have any shape or none.
     """
-    read = {"boxes": boxes, "masks": masks}
+    required = tuple(wanted)
+    wanted = {**wanted, **_WEIGHING}
     if isinstance(targets, Targets):
-        given = targets
+        # Field by field: Dynamo of PyTorch 2.6 follows no method of a named tuple.
+        given: Mapping[str, Any] = dict(zip(Targets._fields, targets, strict=True))
     elif isinstance(targets, tuple) and len(targets) == 3 and not isinstance(targets[0], Mapping):
-        given = Targets(*targets)
+        given = dict(zip(("labels", "boxes", "mask"), targets, strict=True))
+    elif isinstance(targets, Mapping):
+        given = targets
     else:
-        names = tuple(name for name in _OPTIONAL if read.get(name, True))
-        return _padded(targets, names, None, like, backend)
-    # Field by field: Dynamo of PyTorch 2.6 follows no method of a named tuple.
-    fields: dict[str, Any] = {
-        name: None if x is None or not read.get(name, True) else backend.asarray(x, like=like)
-        for name, x in zip(Targets._fields, given, strict=True)
+        return _padded(targets, wanted, required, None, like, backend)
+    keys = {name: _key(name, given) for name in ("mask", *wanted)}
+    fields = {
+        name: backend.asarray(given[key], like=like)
+        for name, key in keys.items()
+        if given.get(key) is not None
     }
-    if fields["mask"] is None:
-        xp = backend.namespace(fields["labels"])
-        fields["mask"] = xp.ones_like(fields["labels"], dtype=xp.bool)
-    return Targets(**fields)
+    checks.fields_there(fields, {name: wanted[name] for name in required})
+    if "mask" not in fields:
+        first = fields[required[0]]
+        xp = backend.namespace(first)
+        index = tuple([slice(None)] * 2 + [0] * (len(backend.shape(first)) - 2))
+        fields["mask"] = xp.ones_like(first[index], dtype=xp.bool)
+    return fields

@@ -383,8 +383,11 @@ def test_classes_by_overlap_need_boxes(class_loss: Any) -> None:
 
 
 def test_presets() -> None:
-    assert hc.DetrLoss.preset("detr", 91).recipe.class_loss == "softmax"
+    assert hc.DetrLoss.preset("detr", 91).class_loss == "softmax"
     focal = hc.DetrLoss.preset("deformable", 80, giou_cost=3.0)
-    assert (focal.recipe.class_cost, focal.recipe.bbox_cost, focal.recipe.giou_cost) == (2, 5, 3)
+    classes, boxes = focal.criterion.terms
+    assert isinstance(classes, hc.terms.Classes)
+    assert isinstance(boxes, hc.terms.Boxes)
+    assert (classes.cost_weight, boxes.bbox_cost, boxes.giou_cost) == (2, 5, 3)
     with pytest.raises(ValueError, match="preset is 'dert'; expected one of 'detr'"):
         hc.DetrLoss.preset("dert", 91)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.terms import _checks as losses_checks
+from hungarian_core.terms import _target_checks
 from hungarian_core.testing import checks, detection, reference
 from hungarian_core.testing.detection import Example
 from hungarian_core.testing.driver import Driver
@@ -346,7 +346,7 @@ def test_corners_in_the_place_of_centre_and_sides(monkeypatch: pytest.MonkeyPatc
     low = rng.uniform(0, 0.6, (12, 2))
     corners = np.concatenate([low, low + rng.uniform(0.1, 0.4, (12, 2))], axis=-1)[None]
     right = hc.boxes.convert(corners, "xyxy", "cxcywh")
-    monkeypatch.setattr(losses_checks, "_warned", [])
+    monkeypatch.setattr(_target_checks, "_warned", [])
     loss, inputs = hc.DetrLoss(3), (np.zeros((1, 12, 4)), np.full((1, 12, 4), 0.4))
     labels = np.zeros((1, 12), int)
     loss(*inputs, (labels, right, None))

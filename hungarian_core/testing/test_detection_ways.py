@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.losses import images
-from hungarian_core.losses import kernels as passes
+from hungarian_core.losses.call import read_call
+from hungarian_core.losses.kernels import choose_kernels
+from hungarian_core.terms.class_losses import QueryTargets
 from hungarian_core.testing import checks, detection
 from hungarian_core.testing.detection import Example
 from hungarian_core.testing.driver import Driver
@@ -47,47 +48,54 @@ def test_two_ways_of_the_passes(driver: Driver, example: Example) -> None:
     """Costs, losses and slopes of the native passes are those of the framework's operations."""
     _need_both_ways(driver)
     checks.need(driver, example.dtype)
-    if not hc.DetrLoss(3, **example.options).recipe.plain:
+    classes: Any = hc.DetrLoss(3, **example.options).criterion.terms[0]
+    if classes.native()[1] is None:
         pytest.skip("the native library does not know the options, so there is one way")
     rng = np.random.default_rng(8)
+    groups = example.options.get("groups", 1)
     for trial in range(30):
         data = _random(rng, example, odd=(0, 0.05, 0.3)[trial % 3])
         rest: Any = {"form": ("safe", "parity")[trial % 2], "nan": ("worst", "forbid")[trial // 15]}
-        recipe = hc.DetrLoss(3, **example.options, **rest, check_targets=False).recipe
-        arrays = [driver.from_numpy(data[name]) for name in ("logits", "boxes")]
+        loss = hc.DetrLoss(3, **example.options, **rest, check_targets=False).criterion
+        arrays = {name: driver.from_numpy(data[name]) for name in ("logits", "boxes")}
         labels = driver.from_numpy(rng.integers(0, 3, (2, 2)))
         targets = hc.Targets(labels, driver.from_numpy(data["truth"]), None)
         with np.errstate(all="ignore"):
-            logits, boxes = arrays
-            backend, found, *_ = images.inputs(
-                recipe, logits, boxes, targets, 1, example.options.get("groups", 1), driver.backend
-            )
-            ways = (
-                passes.Native(recipe, found, hc.host_solver("native"), backend),
-                passes.Tiled(recipe, found, backend),
-            )
-            looked = [[driver.to_numpy(x) for x in way.look(None)[:3]] for way in ways]
-            for what, one, other in zip(("cost", "found", "top"), *looked, strict=True):
-                detection.compare(one, other, f"{what} of {trial}")
-            wanted, weights = _wanted(driver, rng, found, recipe)
-            graded = [[driver.to_numpy(x) for x in way.grade(wanted, weights)] for way in ways]
-            for what, one, other in zip(("loss", "slope"), *graded, strict=True):
-                detection.compare(one, other, f"{what} of {trial}")
+            call = read_call(loss.terms, arrays, targets, None, None, 1, groups, driver.backend)
+            to_predict, weights = _to_predict(driver, rng, call.inputs[0], classes)
+            found = []
+            for solver in ("native", "core"):
+                kernels = choose_kernels(
+                    loss.terms, call.inputs, call.problems, None, match_by="cost", nan=loss.nan,
+                    solver=solver, tile_bytes=None,
+                )  # fmt: skip
+                cost = kernels.matching_cost(None)
+                summaries = kernels.summaries(0)
+                stats = classes.largest_and_claims(call.problems, summaries)
+                graded = classes.values_and_slopes(
+                    call.problems, call.inputs[0], summaries, to_predict, weights
+                )
+                found.append([driver.to_numpy(x) for x in (cost, *stats, *graded)])
+        names = ("cost", "largest logit", "claims", "loss", "slope")
+        for what, one, other in zip(names, *found, strict=True):
+            detection.compare(one, other, f"{what} of {trial}")
 
 
-def _wanted(driver: Driver, rng: np.random.Generator, found: Any, recipe: Any) -> tuple[Any, Any]:
-    """Return what queries are to say, at random, with IoUs of all kinds."""
-    shape = found.logits.shape[:2]
+def _to_predict(
+    driver: Driver, rng: np.random.Generator, given: Any, classes: Any
+) -> tuple[QueryTargets, Any]:
+    """Return what queries are to predict, at random, with IoUs of all kinds."""
+    shape = given.logits.shape[:2]
     matched = rng.random(shape) < 0.5
-    label = np.where(matched | (not recipe.softmax), rng.integers(0, 3, shape), recipe.logits - 1)
+    label = np.where(matched | (not classes.softmax), rng.integers(0, 3, shape), 3)
     quality = rng.choice([0.0, 1.0, 0.3, 0.7, NAN], shape)
-    kind = driver.dtype(found.logits)
-    wanted = passes.Wanted(
+    kind = driver.dtype(given.logits)
+    targets = QueryTargets(
         driver.from_numpy(matched),
         driver.from_numpy(label),
-        driver.from_numpy(quality, kind) if recipe.by_overlap else None,
+        driver.from_numpy(quality, kind) if classes.needs_iou else None,
     )
-    return wanted, driver.from_numpy(np.ones(shape), kind) if recipe.softmax else None
+    return targets, driver.from_numpy(np.ones(shape), kind) if classes.softmax else None
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

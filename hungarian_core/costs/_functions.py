@@ -11,11 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._checks import same
+from hungarian_core._checks import one_of, same
 from hungarian_core._registry import backend_of
-from hungarian_core.costs import CostFunction
+from hungarian_core.costs.vectors import COSTS, CostFunction
 
 _COST = "(xp, a, b), which reduces the last axis of two arrays broadcast against each other"
+
+
+def cost_function(name: str, cost: str | CostFunction) -> CostFunction:
+    """Return the cost that a name or a function of the user's own stands for."""
+    if callable(cost):
+        return guarded(name, cost)
+    one_of(name, cost, tuple(COSTS), "or a function (xp, a, b)")
+    return COSTS[cost]
 
 
 def guarded(name: str, function: CostFunction) -> CostFunction:

@@ -1,0 +1,145 @@
+"""The arrays of a call of a set loss: check them and lay them out for its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array, Backend
+from hungarian_core._registry import get_backend
+from hungarian_core.assignment import Assignment
+from hungarian_core.costs.classes import as_index
+from hungarian_core.losses.pairs import warn_if_swapped
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.matches import Matches, matches_given
+from hungarian_core.terms.problems import MatchingProblems, as_problems, compute_dtype
+from hungarian_core.terms.targets import TargetForms, as_fields, blank
+from hungarian_core.terms.term import Term
+
+Outputs = Mapping[str, Array]
+_WEIGHING: dict[str, checks.Extents] = {"mask": (), "weights": (), "ignore": ()}
+
+
+class Call(NamedTuple):
+    """The arrays of a call, checked and laid out."""
+
+    problems: MatchingProblems
+    inputs: list[Any]  # of the terms
+    extra_cost: Array | None  # [N, M, Q]
+    failed: Array | None  # [N] bool: an input is wrong, and that could not be raised
+
+
+def read_call(
+    terms: Sequence[Term],
+    outputs: Outputs,
+    targets: TargetForms,
+    query_mask: Array | None,
+    extra_cost: Array | None,
+    repeat: int,
+    groups: int,
+    backend: str | Backend | None,
+) -> Call:
+    """Check the arrays of a call and lay them out; arguments are those of `SetLoss`."""
+    wanted: dict[str, checks.Extents] = {}
+    wanted_of_targets: dict[str, checks.Extents] = {}
+    for term in terms:
+        wanted.update(term.outputs)
+        wanted_of_targets.update(term.fields)
+    checks.outputs_there(outputs, wanted)
+    backend = get_backend(backend, **{name: outputs[name] for name in wanted})
+    main = next(iter(wanted))
+    first = backend.asarray(outputs[main])
+    read = {*wanted, *(name for term in terms for name in term.optional)} - {main}
+    others = {
+        name: backend.asarray(outputs[name], like=first)
+        for name in sorted(read)
+        if outputs.get(name) is not None
+    }
+    given = {main: first, **others}
+    fields = as_fields(targets, first, backend, wanted_of_targets)
+    xp, traced = backend.namespace(first), backend.is_traced(first)
+    if not traced:
+        for name in wanted_of_targets:
+            warn_if_swapped(fields[name], given.get(name, first), ("targets", name))
+    shape = checks.output_shapes({k: backend.shape(given[k]) for k in wanted}, wanted, groups)
+    shapes = {name: backend.shape(x) for name, x in fields.items()}
+    checks.field_shapes(shapes, {**wanted_of_targets, **_WEIGHING}, shape[-2])
+    _checks.mask("mask", fields["mask"], shapes["mask"], backend, xp)
+    if "ignore" in fields:
+        checks.ignored(fields["ignore"], shapes["mask"], backend, xp)
+    if query_mask is not None:
+        query_mask = backend.asarray(query_mask, like=first)
+        checks.query_mask(query_mask, shape, backend, xp)
+    deciding = [given[name] for term in terms if term.decides_dtype for name in term.outputs]
+    problems = as_problems(
+        shape, fields, compute_dtype(deciding or [first], xp), traced, query_mask, repeat, groups,
+        backend, xp,
+    )  # fmt: skip
+    inputs = [term.read(given, fields, problems) for term in terms]
+    failed = None
+    for term, arrays in zip(terms, inputs, strict=True):
+        wrong = term.failed(arrays)
+        if wrong is not None:
+            failed = wrong if failed is None else failed | wrong
+    if extra_cost is not None:
+        extra_cost = flat_extra_cost(extra_cost, first, problems)
+    return Call(problems, inputs, extra_cost, failed)
+
+
+def flat_extra_cost(cost: Array, like: Array, problems: MatchingProblems) -> Array:
+    """Return the user's cost as `[N, M, Q]`."""
+    backend, xp = problems.backend, problems.xp
+    cost = backend.stop_gradient(backend.asarray(cost, like=like))
+    shape = (*problems.batch_axes, problems.objects, problems.queries)
+    came = backend.shape(cost)
+    checks.extra_cost(came, shape)
+    if len(came) < 5:
+        cost = cost[..., None, :, :]
+    cost = xp.broadcast_to(xp.astype(cost, problems.dtype, copy=False), shape)
+    cost = xp.reshape(cost, (problems.size, problems.objects, problems.queries))
+    return xp.concat([cost, blank(cost, 1, xp)], axis=1) if problems.surplus else cost
+
+
+def image_column(weights: Array, problems: MatchingProblems) -> Array:
+    """Return the weights `(B,)` of images as `[N, 1]`."""
+    backend, xp = problems.backend, problems.xp
+    weights = backend.asarray(weights, like=problems.mask)
+    _, images, _ = problems.batch_axes
+    checks.image_weights(backend.shape(weights), images)
+    weights = xp.astype(weights, problems.dtype, copy=False)[None, :, None]
+    return xp.reshape(xp.broadcast_to(weights, problems.batch_axes), (problems.size, 1))
+
+
+def given_matches(assignment: Assignment | Array, call: Call) -> Matches:
+    """Return the pairs of a matching that the user gave, as `SetLoss` takes it."""
+    problems = call.problems
+    backend, xp = problems.backend, problems.xp
+    layers, images, groups = problems.batch_axes
+    solved = isinstance(assignment, Assignment)
+    at = backend.asarray(assignment.row4col if solved else assignment, like=problems.mask)
+    front = (layers, images) if problems.layered else (images,)
+    if solved:
+        axes = (*front, *((groups,) if groups > 1 else ()), problems.queries)
+        checks.objects_of_queries(at, (axes,), backend, xp)
+        failed = xp.reshape(xp.isnan(backend.asarray(assignment.cost)), (problems.size,))
+    else:
+        whole = (*front, problems.queries * groups)
+        checks.objects_of_queries(at, (whole, whole[-2:]), backend, xp)
+        at = xp.broadcast_to(at, whole)
+        failed = xp.zeros_like(problems.mask[:, 0])
+    at = as_index(xp.reshape(at, (problems.size, problems.queries)), xp)
+    if problems.query_mask is not None:
+        at = xp.where(problems.query_mask, at, -1)
+    # What is padding is no object either.
+    inside = (at >= 0) & (at < problems.objects)
+    there = xp.take_along_axis(problems.mask, xp.where(inside, at, 0), axis=1)
+    wrong = (at != -1) & ~(inside & there)
+    if backend.readable(wrong):
+        checks.objects_there(wrong, at, problems.objects, xp)
+    else:
+        failed = failed | xp.any(wrong, axis=1)
+    if call.failed is not None:
+        failed = failed | call.failed
+    at = xp.where(wrong | failed[:, None], -1, at)
+    return matches_given(problems, at, failed)

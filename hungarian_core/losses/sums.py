@@ -1,0 +1,76 @@
+"""Add up the losses of a set: the weights of objects, and what sums are divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hungarian_core._backend import Array
+from hungarian_core.costs.classes import times
+from hungarian_core.losses.pairs import per_worker
+from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.problems import MatchingProblems
+
+
+def weighed_pairs(losses: Array, matches: Matches) -> Array:
+    """Return losses `[N, P]` of pairs with the weights of the objects, NaN where all failed."""
+    problems, xp = matches.problems, matches.problems.xp
+    losses = xp.where(matches.counted, losses, 0)
+    if problems.weights is not None:
+        losses = times(matches.truths(problems.weights), losses, xp)
+    return xp.where(matches.failed[:, None], float("nan"), losses)
+
+
+def weighed_queries(losses: Array, matches: Matches) -> Array:
+    """Return losses `[N, Q]` of queries, 0 where there is none, NaN where all failed."""
+    losses = there(losses, matches.problems)
+    return matches.problems.xp.where(matches.failed[:, None], float("nan"), losses)
+
+
+def there(x: Array, problems: MatchingProblems) -> Array:
+    """Return `[N, Q]` with 0 where there is no query."""
+    if problems.query_mask is None:
+        return x
+    return problems.xp.where(problems.query_mask, x, 0)
+
+
+def divisors(
+    normalize: str | None, over_all: bool, matches: Matches, label_weights: Mapping[str, Array]
+) -> tuple[Array | None, dict[str, Array]]:
+    """Return what sums are divided by, `[L]` or `[1]`, in general and for losses with labels.
+
+    Args:
+        normalize: As for `SetLoss`.
+        over_all: Whether the result does not depend on how images are spread over workers.
+        matches: The matching.
+        label_weights: By the names of losses `[N, Q]`, what the queries are to say.
+    """
+    problems = matches.problems
+    backend, xp = problems.backend, problems.xp
+    if normalize is None:
+        return None, {}
+    if normalize == "images":
+        _, _, groups = problems.batch_axes
+        ones = xp.ones_like(problems.mask[:, :1], dtype=problems.dtype)
+        images = problems.per_layer(ones)[:1] / groups
+        return per_worker(images, None, backend, xp)[0], {}
+    if matches.given:
+        counted = problems.per_layer(xp.astype(matches.counted, problems.dtype))
+    else:
+        objects = problems.mask if problems.ignore is None else problems.mask & ~problems.ignore
+        # Every layer has the same objects.
+        counted = problems.per_layer(xp.astype(objects, problems.dtype))[:1]
+    sums = {name: problems.per_layer(x) for name, x in label_weights.items()}
+    if over_all:
+        together = xp.concat([*sums.values()]) if sums else None
+        counted, together = per_worker(counted, together, backend, xp)
+        if together is not None:
+            layers, _, _ = problems.batch_axes
+            sums = {
+                name: together[k * layers : (k + 1) * layers]
+                for k, name in enumerate(label_weights)
+            }
+    else:
+        counted, _ = per_worker(counted, None, backend, xp, published=True)
+    # They are 0 where all queries are ignored, as are the losses.
+    sums = {name: xp.where(x > 0, x, xp.ones_like(x)) for name, x in sums.items()}
+    return counted, sums

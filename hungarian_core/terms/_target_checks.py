@@ -1,0 +1,120 @@
+"""The messages about targets: their forms, and boxes that cannot be."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hungarian_core._tracing import level_of_caller
+from hungarian_core.terms._checks import brief
+
+
+def target_list(targets: Any, wanted: tuple[str, ...], required: tuple[str, ...]) -> None:
+    """Check the form of a list of targets, and that it has what is required."""
+    names = ", ".join(f"{name!r}: ..." for name in required)
+    forms = (
+        f"expected a list with one mapping per image, such as {{{names}}}, "
+        "Targets, or a tuple (labels, boxes, mask) of padded arrays"
+    )
+    if not isinstance(targets, (list, tuple)) or not targets:
+        raise ValueError(f"targets is {type(targets).__name__} {brief(targets)}; {forms}")
+    for k, target in enumerate(targets):
+        if not isinstance(target, Mapping):
+            raise ValueError(f"targets[{k}] is a {type(target).__name__}; {forms}")
+        keys = set(target) | ({"labels"} if "class_labels" in target else set())
+        for name in required:
+            if name not in keys:
+                also = " or 'class_labels'" if name == "labels" else ""
+                raise ValueError(
+                    f"targets[{k}] has the keys {sorted(map(str, target))}; expected {name!r}"
+                    f"{also} among them"
+                )
+        other = set(targets[0]).symmetric_difference(target) & {*wanted, "labels", "class_labels"}
+        if other:
+            raise ValueError(
+                f"targets[{k}] and targets[0] differ in {sorted(other)}; expected all images to "
+                "have the same keys"
+            )
+
+
+def target_shapes(
+    shapes: Mapping[str, list[tuple[Any, ...]]],
+    axes: Mapping[str, int],
+    lead: str,
+    size: int | None,
+) -> int:
+    """Check the shapes of the targets of images and return the number to pad to.
+
+    Args:
+        shapes: Those of the images, by key.
+        axes: How many axes each has behind that of the objects.
+        lead: The key of which there is one per object for certain.
+        size: The number to pad to, by default the greatest there is.
+    """
+    for name, of_images in shapes.items():
+        for k, (shape, first) in enumerate(zip(of_images, shapes[lead], strict=True)):
+            if not all(isinstance(extent, int) for extent in shape):
+                raise ValueError(
+                    f"targets[{k}][{name!r}] has the unknown shape {shape}; expected a known "
+                    "one: pad before the program and pass (labels, boxes, mask)"
+                )
+            fits = len(shape) == 1 + axes[name] and shape[1:] == of_images[0][1:]
+            if not fits or shape[0] != first[0]:
+                raise ValueError(
+                    f"targets[{k}][{name!r}] has shape {shape}, with {first[0]} {lead} and shape "
+                    f"{of_images[0]} in the first image; expected one entry per object"
+                )
+    greatest = max(shape[0] for shape in shapes[lead])
+    if size is not None and size < greatest:
+        raise ValueError(f"size is {size}, and an image has {greatest} objects; expected as many")
+    return max(greatest, 1) if size is None else size
+
+
+# Boxes reach out of the image where augmentation does not clip them: a zoom by 5 about any point
+# keeps what is seen within these bounds. Numbers of pixels are far outside.
+_MIDDLES, _REACH = (0.5, 2.5), 2.5  # of centres and of sides
+# Corners taken for centre and sides have sides beyond the centres, which hardly so many boxes have.
+_MANY = 12
+_warned: list[str] = []
+
+
+def true_boxes(boxes: np.ndarray, mask: np.ndarray) -> tuple[()]:
+    """Raise if a true box `(B, M, 4)` cannot be one in cxcywh, relative; on the host.
+
+    In NumPy, whatever the framework: so it looks at constants inside of a program too, and takes
+    microseconds where a framework would launch a dozen operations.
+    """
+    centres, sides = boxes[..., :2], boxes[..., 2:]
+    fits = (abs(centres - _MIDDLES[0]) <= _REACH) & (abs(sides - _MIDDLES[1]) <= _REACH)
+    bad = mask & ~fits.all(axis=-1)
+    if bad.any():
+        image, k = np.argwhere(bad)[0]
+        raise ValueError(
+            f"boxes of the targets holds ({', '.join(f'{x:.4g}' for x in boxes[image, k])}) (image "
+            f"{image}, object {k}); expected cxcywh relative to the image: centres from 0 to 1, or "
+            "-2 to 3 at most, and sides from 0 to 1, or to 5 at most. "
+            f"{_CONVERT}; check_targets=False takes boxes as they are"
+        )
+    if len(_warned) == 0 and mask.sum() >= _MANY:
+        _corners(centres[mask], sides[mask])
+    return ()
+
+
+_CONVERT = (
+    'Convert corners with hungarian_core.boxes.convert(boxes, "xyxy", "cxcywh"), and divide pixels '
+    "by the width and height of the image"
+)
+
+
+def _corners(centres: np.ndarray, sides: np.ndarray) -> None:
+    """Warn once if boxes, all of whose sides are beyond their centres, reach out of the image."""
+    if (sides > centres).all() and (centres + sides * 0.5 > 1.05).any():
+        _warned.append("corners")
+        warnings.warn(
+            "the true boxes look like corners, xyxy: all of them have sides beyond their centres "
+            f"and some reach out of the image; expected cxcywh. {_CONVERT}",
+            stacklevel=level_of_caller(),
+        )

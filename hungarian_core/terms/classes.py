@@ -1,0 +1,395 @@
+"""The term of classes: what every query says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hungarian_core import _checks
+from hungarian_core._backend import Array
+from hungarian_core.costs.classes import (
+    ClassCost,
+    LogitStats,
+    as_index,
+    logit_stats,
+    pick,
+    table,
+    times,
+    transposed,
+)
+from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.class_losses import (
+    CLASS_LOSSES,
+    ClassLoss,
+    ClassLossName,
+    QueryTargets,
+    cross_entropies,
+    sigmoid_losses,
+    smoothed_cross_entropies,
+    weights_of,
+    with_constant_gradient,
+)
+from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.native import NativeSummary, class_losses
+from hungarian_core.terms.problems import MatchingProblems, Tile
+from hungarian_core.terms.term import QueryLosses, Term
+from hungarian_core.terms.tiles import joined
+
+
+class ClassInputs(NamedTuple):
+    """The logits of queries and the labels of objects."""
+
+    logits: Array  # [N, Q, C]
+    labels: Array  # [N, M] index, 0 where there is no object or no class
+    unlabelled: Array | None  # [N, M] bool: ignored objects of no class
+    failed: Array | None  # [N] bool: labels are out of range, and that could not be raised
+
+
+class LogitSummary(NamedTuple):
+    """What is known of the logits of some queries without any target."""
+
+    tile: Tile
+    stats: LogitStats
+    claims_object: Array  # [n, q] bool: the query says that there is an object
+
+
+class Classes(Term):
+    """The term of classes.
+
+    The loss of every query, called ``"class"``, is that of its object's label, or of "no object".
+    See `hungarian_core.DetrLoss`, whose arguments most of these are.
+
+    Args:
+        num_classes: The number of classes, without "no object".
+        loss: ``"softmax"``, ``"focal"``, ``"varifocal"``, ``"ia_bce"``, or a `ClassLoss` of your
+            own.
+        cost: The matching cost, `class_cost_form` of `hungarian_core.DetrLoss`.
+        weight: The weight in the loss.
+        cost_weight: The weight in the matching cost, by default `weight`.
+        no_object_weight: The weight of the last class in the cross entropy.
+        class_weights: As for `hungarian_core.DetrLoss`.
+        label_smoothing: As for `hungarian_core.DetrLoss`.
+        alpha, gamma: The parameters of the sigmoid losses; `gamma` is the cost's too.
+        cost_alpha: The alpha of the focal cost.
+        normalize: What the sum over queries is divided by: ``"labels"``, the sum of the weights of
+            what they are to say, which a cross entropy has and which it is by default for it, or
+            ``"objects"``, the number of objects.
+        on: The pair of keys (of the labels in the targets, of the logits in the outputs).
+
+    Raises:
+        ValueError: An option is unknown, or options do not fit each other.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        loss: ClassLossName | ClassLoss = "softmax",
+        cost: ClassCost | None = None,
+        weight: float = 1.0,
+        cost_weight: float | None = None,
+        no_object_weight: float = 0.1,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        cost_alpha: float = 0.25,
+        normalize: str | None = None,
+        on: tuple[str, str] = ("labels", "logits"),
+    ) -> None:
+        if not isinstance(loss, ClassLoss):
+            _checks.one_of("class_loss", loss, tuple(CLASS_LOSSES))
+            loss = CLASS_LOSSES[loss]
+        softmax = loss.activation == "softmax"
+        cost = cost or loss.costs[0]
+        num_classes = checks.class_options(
+            num_classes, loss, cost, class_weights, label_smoothing, alpha, gamma
+        )
+        normalizers = ("labels", "objects") if softmax else ("objects",)
+        normalize = normalize or normalizers[0]
+        _checks.one_of("normalize", normalize, normalizers, f"with loss={loss.name!r}")
+        weights = None if class_weights is None else tuple(map(float, class_weights))
+        if softmax:
+            weights = (*(weights or (1.0,) * num_classes), float(no_object_weight))
+        self.num_classes, self.loss, self.cost = num_classes, loss, cost
+        self.weight = _checks.weight("class_weight", weight)
+        self.cost_weight = _checks.weight(
+            "class_cost", self.weight if cost_weight is None else cost_weight
+        )
+        self.class_weights = weights  # one per logit
+        self.alpha, self.gamma, self.cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
+        self.label_smoothing = _checks.plain(label_smoothing)
+        self.normalize, self.on = normalize, on
+        self.outputs, self.fields = {on[1]: ("C",)}, {on[0]: ()}
+        self.weights = {"class": self.weight}
+        self.needs_iou = loss.needs_iou
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the classes exclude each other, and the last one is "no object"."""
+        return self.loss.activation == "softmax"
+
+    @property
+    def num_logits(self) -> int:
+        """The number of logits of a query."""
+        return self.num_classes + self.softmax
+
+    # What comes in
+
+    def read(
+        self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
+    ) -> ClassInputs:
+        """Check the labels and lay both out."""
+        backend, xp = problems.backend, problems.xp
+        labels, logits = fields[self.on[0]], outputs[self.on[1]]
+        checks.logit_shape(backend.shape(logits), self.num_logits, self.softmax)
+        _checks.real("logits", logits, xp)
+        _checks.integral("labels", labels, xp)
+        mask, ignore = problems.objects_mask, fields.get("ignore")
+        labels = as_index(labels, xp)
+        fits = (labels >= 0) & (labels < self.num_classes)
+        outside, unlabelled = mask & ~fits, None
+        if ignore is not None:
+            unlabelled = problems.of_objects(outside & ignore)
+            outside = outside & ~ignore
+        failed = None
+        if backend.readable(outside):
+            checks.labels_fit(outside, labels, self.num_classes, backend, xp)
+        else:
+            failed = xp.any(problems.of_objects(outside), axis=1)
+        labels = problems.of_objects(xp.where(mask & fits, labels, 0))
+        return ClassInputs(problems.of_queries(logits), labels, unlabelled, failed)
+
+    def width(self, problems: MatchingProblems, inputs: ClassInputs) -> Any:
+        """A table has all classes; what is picked from it all objects."""
+        objects = problems.backend.shape(inputs.labels)[1]
+        known = isinstance(objects, int)
+        return max(objects, self.num_logits) if known else objects
+
+    def failed(self, inputs: ClassInputs) -> Array | None:
+        """Problems with labels out of range."""
+        return inputs.failed
+
+    def summarise(
+        self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile
+    ) -> LogitSummary:
+        """Take the exponentials of all logits of a tile, once for all that needs them."""
+        xp, (n, q) = problems.xp, tile
+        logits = problems.backend.stop_gradient(inputs.logits[n, q, ...])
+        if self.softmax:
+            objects, nothing = xp.max(logits[..., :-1], axis=-1), logits[..., -1]
+            stats = logit_stats(logits, "softmax", xp, xp.maximum(objects, nothing))
+            return LogitSummary(tile, stats, objects >= nothing)
+        stats = logit_stats(logits, "sigmoid", xp)
+        # As published, the rounded probability is compared: logits next to 0 are not above a half.
+        half = 1 / (1 + xp.exp(-xp.abs(stats.max_logit)))
+        return LogitSummary(tile, stats, (stats.max_logit > 0) & (half > 0.5))
+
+    # What matching costs
+
+    def costs(
+        self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile, summary: LogitSummary
+    ) -> dict[str, Array]:
+        """The cost of the label of every object for every query."""
+        if not self.cost_weight:
+            return {}
+        xp = problems.xp
+        costs = table(self.cost, summary.stats, self.cost_alpha, self.gamma, xp)
+        picked = self.cost_weight * self._picked(costs, problems, inputs, tile)
+        return {"class": transposed(picked, 3, xp)}
+
+    def loss_changes(
+        self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile, summary: LogitSummary
+    ) -> dict[str, Array]:
+        """What a query loses by its object's class, less what it loses by "no object"."""
+        checks.alignable(self.loss.name, self.label_smoothing)
+        if not self.weight:
+            return {}
+        xp = problems.xp
+        weights = self._class_weights(problems, summary.stats.logits)
+        costs = times(weights, table("nll", summary.stats, 0.0, 0.0, xp), xp)
+        picked = self._picked(costs, problems, inputs, tile)
+        if problems.weights is not None:
+            picked = times(problems.weights[tile[0], None, :], picked, xp)
+        picked = self.weight * (picked - costs[..., -1:])
+        return {"class": transposed(picked, 3, xp)}
+
+    def _picked(
+        self, costs: Array, problems: MatchingProblems, inputs: ClassInputs, tile: Tile
+    ) -> Array:
+        n = tile[0]
+        picked = pick(costs, inputs.labels[n, ...], problems.xp)
+        if inputs.unlabelled is None:
+            return picked
+        return problems.xp.where(inputs.unlabelled[n, None, :], 0, picked)
+
+    # What queries lose
+
+    def query_losses(
+        self,
+        problems: MatchingProblems,
+        inputs: ClassInputs,
+        summaries: Any,
+        matches: Matches,
+        iou: Array | None,
+    ) -> QueryLosses:
+        """The loss of every query, for its object's label or for none."""
+        backend, xp = problems.backend, problems.xp
+        label, label_weights = matches.of_queries(inputs.labels), None
+        if self.softmax:
+            label = xp.where(matches.query_matched, label, self.num_logits - 1)
+            weights = self._class_weights(problems, inputs.logits)
+            label_weights = weights_of(weights, label, xp)
+        targets = QueryTargets(matches.query_matched, label, iou)
+        value, slope = self.values_and_slopes(problems, inputs, summaries, targets, label_weights)
+        ignored = None
+        if problems.ignore is not None:
+            ignored = matches.query_matched & matches.of_queries(problems.ignore)
+            slope = xp.where(ignored[..., None], 0, slope)
+        losses = with_constant_gradient(inputs.logits, value, slope, backend)
+        if not self.softmax:
+            losses = losses * self.loss.scale(self.alpha)
+        elif not self.label_smoothing:  # with it, they are weighted already
+            losses = times(label_weights, losses, xp)
+        if problems.weights is not None:
+            of_object = matches.of_queries(problems.weights)
+            losses = times(xp.where(matches.query_matched, of_object, 1), losses, xp)
+        if ignored is not None:
+            losses = xp.where(ignored, 0, losses)
+            if label_weights is not None:
+                label_weights = xp.where(ignored, 0, label_weights)
+        return QueryLosses({"class": losses}, label_weights if self.normalize == "labels" else None)
+
+    def values_and_slopes(
+        self,
+        problems: MatchingProblems,
+        inputs: ClassInputs,
+        summaries: Any,
+        targets: QueryTargets,
+        label_weights: Array | None,
+    ) -> tuple[Array, Array]:
+        """Return losses `[N, Q]` and their slopes `[N, Q, C]` by the logits, as constants.
+
+        In units of `ClassLoss.scale`, and cross entropies without smoothing are still to be
+        weighted.
+        """
+        if isinstance(summaries, NativeSummary):
+            return self._native_losses(problems, inputs, summaries, targets)
+        xp = problems.xp
+        classes = self._class_indices(problems, inputs.logits)
+        weights = self._class_weights(problems, inputs.logits)
+
+        def losses(summary: LogitSummary) -> tuple[Array, Array]:
+            n, q = summary.tile
+            part = QueryTargets(*[None if x is None else x[n, q] for x in targets])
+            if not self.softmax:
+                return sigmoid_losses(
+                    self.loss, summary.stats, part, classes, weights, self.alpha, self.gamma, xp
+                )
+            if not self.label_smoothing:
+                return cross_entropies(summary.stats, part, classes, xp)
+            assert label_weights is not None
+            return smoothed_cross_entropies(
+                summary.stats, part, label_weights[n, q], classes, weights,
+                self.label_smoothing, xp,
+            )  # fmt: skip
+
+        value, slope = joined(losses, summaries, (1, 1), xp)
+        return value, slope
+
+    def unmatched_losses(
+        self, problems: MatchingProblems, inputs: ClassInputs, summaries: list[list[LogitSummary]]
+    ) -> dict[str, Array]:
+        """What every query loses by "no object"."""
+        (nll,) = joined(
+            lambda summary: (
+                summary.stats.log_normaliser[..., 0] - summary.stats.logits[..., -1],
+            ),
+            summaries, (1,), problems.xp,
+        )  # fmt: skip
+        assert self.class_weights is not None
+        return {"class": times(self.class_weights[-1], nll, problems.xp)}
+
+    def native(self) -> tuple[str, dict[str, Any] | None]:
+        """Return what the native library is to know; None if it has not all of it."""
+        if type(self) is not Classes or self.loss.native is None or self.cost == "focal_parity":
+            return "classes", None
+        if self.softmax:
+            known = not self.label_smoothing
+        else:
+            known = (
+                self.gamma == 2
+                and self.cost_alpha not in (0, 1)
+                and self.class_weights is None
+                and self.loss.scale(self.alpha) == self.loss.others(self.alpha)
+            )
+        options = {
+            "softmax": self.softmax, "class_cost_form": self.cost, "class_cost": self.cost_weight,
+            "alpha": self.cost_alpha,
+        }  # fmt: skip
+        return "classes", options if known else None
+
+    def _native_losses(
+        self,
+        problems: MatchingProblems,
+        inputs: ClassInputs,
+        summary: NativeSummary,
+        targets: QueryTargets,
+    ) -> tuple[Array, Array]:
+        label = targets.label
+        if not self.softmax:
+            label = problems.xp.where(targets.matched, label, -1)
+        assert self.loss.native is not None
+        return class_losses(
+            self.loss.native, self.alpha, inputs.logits, targets, label, summary, problems
+        )
+
+    # For logging
+
+    def logs(
+        self, problems: MatchingProblems, inputs: ClassInputs, summaries: Any, matches: Matches
+    ) -> dict[str, Array]:
+        """By how many objects the images' queries are off, and how many name another class."""
+        xp, dtype = problems.xp, problems.dtype
+        max_logit, claims = self.largest_and_claims(problems, summaries)
+        if problems.query_mask is not None:
+            claims = claims & problems.query_mask
+        label = matches.of_queries(inputs.labels)
+        if self.softmax:
+            label = xp.where(matches.query_matched, label, self.num_logits - 1)
+        logits = problems.backend.stop_gradient(inputs.logits)
+        own = xp.take_along_axis(logits, label[..., None], axis=-1)[..., 0]
+        right = matches.query_matched & (own >= max_logit)
+        claimed, there = (problems.per_image(xp.astype(x, dtype)) for x in (claims, problems.mask))
+        right, matched = (
+            problems.per_layer(xp.astype(x, dtype)) for x in (right, matches.query_matched)
+        )
+        accuracy = right / xp.where(matched > 0, matched, xp.ones_like(matched))
+        return {
+            "cardinality_error": xp.mean(xp.abs(claimed - there), axis=1),
+            "class_error": 100 - 100 * accuracy,
+        }
+
+    def largest_and_claims(self, problems: MatchingProblems, summaries: Any) -> tuple[Array, Array]:
+        """Return the largest logits `[N, Q]` and which queries claim an object."""
+        if isinstance(summaries, NativeSummary):
+            return summaries.max_logit, summaries.claims_object
+        largest, claims = joined(
+            lambda summary: (summary.stats.max_logit, summary.claims_object),
+            summaries, (1, 1), problems.xp,
+        )  # fmt: skip
+        return largest, claims
+
+    # Numbers of the classes; broadcasts are written out everywhere
+
+    def _class_indices(self, problems: MatchingProblems, like: Array) -> Array:
+        """Return the numbers of the classes, `[1, 1, C]`."""
+        numbers = problems.backend.asarray([[list(range(self.num_logits))]], like=like)
+        return as_index(numbers, problems.xp)
+
+    def _class_weights(self, problems: MatchingProblems, like: Array) -> Array | None:
+        """Return the weights of the classes, `[1, 1, C]`, or None if all are 1."""
+        if self.class_weights is None:
+            return None
+        weights = problems.backend.asarray([[list(self.class_weights)]], like=like)
+        return problems.xp.astype(weights, problems.dtype, copy=False)

@@ -1,0 +1,135 @@
+"""The same on the host, by the native library: costs of classes and boxes, and losses of classes.
+
+Eagerly in host memory both are one function each of the library, which reads every problem once and
+writes nothing down in between. They compute what `Classes` and `Boxes` do in the operations of the
+framework; the suite holds the two equal on all input.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hungarian_core._backend import Array
+from hungarian_core._solvers.host import host_solver
+from hungarian_core.terms.class_losses import QueryTargets
+from hungarian_core.terms.problems import MatchingProblems
+from hungarian_core.terms.term import Term
+
+if TYPE_CHECKING:
+    from hungarian_core.terms.boxes import BoxInputs
+    from hungarian_core.terms.classes import ClassInputs
+
+
+class NativeSummary(NamedTuple):
+    """What the library found out about the logits of all queries."""
+
+    host: Any  # the module `hungarian_native`
+    max_logit: Array  # [N, Q]
+    log_normaliser: Array  # [N, Q]
+    claims_object: Array  # [N, Q] bool
+
+
+class NativeTerms(NamedTuple):
+    """The terms that the library takes, by their places among the terms, and their inputs."""
+
+    host: Any
+    classes: int
+    boxes: int | None
+    options: dict[str, Any]
+    labels: ClassInputs
+    geometry: BoxInputs | None
+
+
+def native_terms(
+    terms: Sequence[Term],
+    inputs: Sequence[Any],
+    problems: MatchingProblems,
+    solver: str,
+    extra_cost: Array | None,
+) -> NativeTerms | None:
+    """Return what the native library takes of the terms, None if it is not the one to ask.
+
+    It takes one term of classes, and one of boxes if there is one.
+    """
+    if solver not in ("auto", "native"):
+        return None
+    named = [(place, *term.native()) for place, term in enumerate(terms)]
+    known = [(place, kind, options) for place, kind, options in named if options is not None]
+    kinds = [kind for _, kind, _ in known]
+    if "classes" not in kinds or len(set(kinds)) < len(kinds):
+        return None
+    places = {kind: place for place, kind, _ in known}
+    options = {name: value for _, _, some in known for name, value in some.items()}
+    labels, boxes = inputs[places["classes"]], places.get("boxes")
+    geometry = None if boxes is None else inputs[boxes]
+    # A transform may map any of what decides about the matching.
+    arrays = [labels.logits, labels.labels, labels.unlabelled, problems.mask, extra_cost]
+    if geometry is not None:
+        arrays += [geometry.prediction, geometry.truth]
+    backend = problems.backend
+    if not all(backend.readable(x) for x in arrays if x is not None):
+        return None
+    host = host_solver(solver)
+    if not hasattr(host, "matching_costs"):
+        return None
+    return NativeTerms(host, places["classes"], boxes, options, labels, geometry)
+
+
+def matching_costs(
+    native: NativeTerms, problems: MatchingProblems, only_finite: bool
+) -> tuple[Array, NativeSummary]:
+    """Return what matching costs by classes and boxes, `[N, M, Q]`, and what that tells."""
+    backend, xp, (_, _, _, options, given, geometry) = problems.backend, problems.xp, native
+    logits, labels = backend.stop_gradient(given.logits), given.labels
+    if given.unlabelled is not None:
+        labels = xp.where(given.unlabelled, -1, labels)
+    arrays = [logits, labels, problems.mask]
+    if geometry is not None:
+        arrays += [backend.stop_gradient(geometry.prediction), geometry.truth]
+    size, queries, _ = backend.shape(logits)
+    each, dtype = (size, queries), logits.dtype
+    cost, *known = backend.host_call(
+        functools.partial(native.host.matching_costs, only_finite=only_finite, **options),
+        *arrays,
+        like=(
+            ((size, backend.shape(labels)[1], queries), dtype),
+            (each, dtype), (each, dtype), (each, xp.bool),
+        ),
+    )  # fmt: skip
+    return cost, NativeSummary(native.host, *known)
+
+
+def class_losses(
+    loss: int,
+    alpha: float,
+    logits: Array,
+    targets: QueryTargets,
+    label: Array,
+    summary: NativeSummary,
+    problems: MatchingProblems,
+) -> tuple[Array, Array]:
+    """Return the losses `[N, Q]` of the classes of queries and their slopes `[N, Q, C]`.
+
+    Args:
+        loss: The code of the loss in the library.
+        alpha: Its alpha.
+        logits: `[N, Q, C]`.
+        targets: What the queries are to predict.
+        label: `[N, Q]`, as there, but -1 for no label of a sigmoid loss.
+        summary: What `matching_costs` found out.
+        problems: Who was matched.
+    """
+    backend = problems.backend
+    logits = backend.stop_gradient(logits)
+    arrays = [logits, label, summary.log_normaliser]
+    if targets.quality is not None:
+        arrays.append(targets.quality)
+    size, queries, classes = backend.shape(logits)
+    value, slope = backend.host_call(
+        functools.partial(summary.host.class_losses, loss=loss, alpha=alpha),
+        *arrays,
+        like=(((size, queries), logits.dtype), ((size, queries, classes), logits.dtype)),
+    )
+    return value, slope
