@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from hungarian_native._library import ABI, check, in_order, library
 
 Floats = NDArray[Any]
-_pack_pairs = struct.Struct("11q4d9q").pack  # hungarian_pairs of src/hungarian.h, field by field
-_pack_grades = struct.Struct("7qd6q").pack  # hungarian_grades likewise
+_pack_costs = struct.Struct("11q4d9q").pack  # hungarian_matching_costs of src/hungarian.h, field by field
+_pack_losses = struct.Struct("7qd6q").pack  # hungarian_class_losses likewise
 _KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _COSTS = {
     (True, "softmax"): 1, (True, "nll"): 2, (False, "focal"): 3, (False, "nll"): 4,
@@ -67,23 +67,23 @@ def matching_costs(
     logits_at, labels_at, mask_at, *at = (x.ctypes.data for x in given)
     boxes_at, true_boxes_at = at or (0, 0)
     cost = np.empty((size, objects, queries), dtype)
-    top, norm = np.empty((size, queries), dtype), np.empty((size, queries), dtype)
-    found = np.empty((size, queries), np.bool_)
+    max_logit, log_normaliser = np.empty((size, queries), dtype), np.empty((size, queries), dtype)
+    claims_object = np.empty((size, queries), np.bool_)
     form = _COSTS[softmax, class_cost_form] if class_cost else 0
-    packed = _pack_pairs(
+    packed = _pack_costs(
         ABI, _KINDS[dtype], size, queries, objects, classes, softmax, form, safe, only_finite, 0,
         class_cost, bbox_cost, giou_cost, alpha,
         logits_at, boxes_at, labels_at, true_boxes_at, mask_at,
-        cost.ctypes.data, top.ctypes.data, norm.ctypes.data, found.ctypes.data,
+        cost.ctypes.data, max_logit.ctypes.data, log_normaliser.ctypes.data, claims_object.ctypes.data,
     )  # fmt: skip
-    check(library.hungarian_price(packed))
-    return cost, top, norm, found
+    check(library.hungarian_matching_cost(packed))
+    return cost, max_logit, log_normaliser, claims_object
 
 
 def class_losses(
     logits: Floats,
     labels: NDArray[Any],
-    norm: Floats,
+    log_normaliser: Floats,
     overlap: Floats | None = None,
     *,
     loss: int,
@@ -94,7 +94,7 @@ def class_losses(
     Args:
         logits: `[N, Q, C]`, float32 or float64.
         labels: `[N, Q]` integer, what each query is to say; for sigmoid losses -1 for nothing.
-        norm: `[N, Q]`, as `matching_costs` returns it.
+        log_normaliser: `[N, Q]`, as `matching_costs` returns it.
         overlap: `[N, Q]`, the IoU of matched boxes, for losses that ask for it.
         loss: A code of `hungarian_class_loss_kind`, the `native` of a
             `hungarian_core.terms.ClassLoss`, with gamma = 2; in the units of its `scale`.
@@ -102,15 +102,15 @@ def class_losses(
     """
     size, queries, classes = logits.shape
     dtype = logits.dtype
-    given = [in_order(x, kind) for x, kind in ((logits, dtype), (labels, np.int64), (norm, dtype))]
+    given = [in_order(x, kind) for x, kind in ((logits, dtype), (labels, np.int64), (log_normaliser, dtype))]
     if overlap is not None:
         given.append(in_order(overlap, dtype))
-    logits_at, labels_at, norm_at, *at = (x.ctypes.data for x in given)
+    logits_at, labels_at, log_normaliser_at, *at = (x.ctypes.data for x in given)
     (overlap_at,) = at or (0,)
     value, slope = np.empty((size, queries), dtype), np.empty(logits.shape, dtype)
-    packed = _pack_grades(
+    packed = _pack_losses(
         ABI, _KINDS[dtype], size, queries, classes, loss, 0, alpha,
-        logits_at, labels_at, overlap_at, norm_at, value.ctypes.data, slope.ctypes.data,
+        logits_at, labels_at, overlap_at, log_normaliser_at, value.ctypes.data, slope.ctypes.data,
     )  # fmt: skip
-    check(library.hungarian_grade(packed))
+    check(library.hungarian_class_loss(packed))
     return value, slope

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-ABI = 3  # HUNGARIAN_ABI of src/hungarian.h
+ABI = 4  # HUNGARIAN_ABI of src/hungarian.h
 VARIABLE = "HUNGARIAN_NATIVE_LIBRARY"
 THREADS, MOST_THREADS = "HUNGARIAN_NUM_THREADS", 1024  # MOST_THREADS of src/solver.cpp
 VARIANT = "HUNGARIAN_VARIANT"
@@ -68,7 +68,7 @@ def load() -> tuple[ctypes.CDLL, Path]:
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.hungarian_solve.argtypes = [ctypes.c_char_p]
     library.hungarian_solve.restype = ctypes.c_int64
-    for name in ("hungarian_price", "hungarian_grade"):
+    for name in ("hungarian_matching_cost", "hungarian_class_loss"):
         function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int64
     library.hungarian_message.argtypes = [ctypes.c_int64]

@@ -135,7 +135,7 @@ Result solve_as(const Problem &p) {
   Block<T> price(p.price.size());
   for (size_t k = 0; k < p.price.size(); ++k) price.get()[k] = T(p.price[k]);
   const Shifted moved_cost(cost.get(), entries * wide, p.layout.shift);
-  const Shifted moved_price(price.get(), int64_t(p.price.size()) * wide, p.layout.shift);
+  const Shifted moved_unmatched(price.get(), int64_t(p.price.size()) * wide, p.layout.shift);
 
   Block<Index> col4row(p.batch * p.n), row4col(p.batch * p.m);
   Block<T> total(p.batch), u(p.batch * p.n), v(p.batch * p.m);
@@ -150,7 +150,7 @@ Result solve_as(const Problem &p) {
   std::copy(stride, stride + 3, problems.cost_strides);
   problems.row_mask = p.rows.empty() ? nullptr : rows.get();
   problems.col_mask = p.cols.empty() ? nullptr : cols.get();
-  problems.unmatched_cost = p.price.empty() ? nullptr : moved_price.get();
+  problems.unmatched_cost = p.price.empty() ? nullptr : moved_unmatched.get();
   problems.unmatched_cost_strides[0] = p.n;
   problems.unmatched_cost_strides[1] = 1;
   problems.maximize = p.maximize;

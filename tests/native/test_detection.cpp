@@ -1,4 +1,4 @@
-// The passes of detection losses against their definition, one pair and one logit at a time.
+// The steps of detection losses against their definition, one pair and one logit at a time.
 #include <unistd.h>
 
 #include "problem.h"
@@ -6,7 +6,7 @@
 namespace {
 
 struct Sizes {
-  int64_t scenes, queries, objects, classes;
+  int64_t problems, queries, objects, classes;
 };
 
 // Fewer and more classes and queries than there are lanes, and no multiple of their number.
@@ -59,16 +59,16 @@ struct Input {
   std::vector<uint8_t> mask;
 
   Input(Random &random, const Sizes &sizes) : s(sizes) {
-    logits = random_numbers<T>(random, s.scenes * s.queries * s.classes, -9, 9);
-    boxes = random_numbers<T>(random, s.scenes * s.queries * 4, 0.1, 0.9);
-    truth = random_numbers<T>(random, s.scenes * s.objects * 4, 0.1, 0.9);
-    quality = random_numbers<T>(random, s.scenes * s.queries, 0, 1);
-    for (int64_t k = 0; k < s.scenes * s.objects; ++k) {
+    logits = random_numbers<T>(random, s.problems * s.queries * s.classes, -9, 9);
+    boxes = random_numbers<T>(random, s.problems * s.queries * 4, 0.1, 0.9);
+    truth = random_numbers<T>(random, s.problems * s.objects * 4, 0.1, 0.9);
+    quality = random_numbers<T>(random, s.problems * s.queries, 0, 1);
+    for (int64_t k = 0; k < s.problems * s.objects; ++k) {
       labels.push_back(int64_t(random.below(uint64_t(s.classes))));
       mask.push_back(random.below(4) > 0);
       if (random.below(5) == 0) labels.back() = -1;
     }
-    for (int64_t k = 0; k < s.scenes * s.queries; ++k) {
+    for (int64_t k = 0; k < s.problems * s.queries; ++k) {
       wanted.push_back(int64_t(random.below(uint64_t(s.classes) + 1)) - 1);
     }
   }
@@ -84,24 +84,24 @@ template <class T>
 constexpr double TOLERANCE = sizeof(T) == 4 ? 2e-5 : 1e-12;
 
 template <class T>
-void test_price(Random &random, const Sizes &sizes, int64_t form, bool softmax, int64_t threads) {
+void test_matching_cost(Random &random, const Sizes &sizes, int64_t form, bool softmax, int64_t threads) {
   const Input<T> in(random, sizes);
   const Sizes &s = in.s;
-  std::vector<T> cost(size_t(s.scenes * s.objects * s.queries)), top(size_t(s.scenes * s.queries)), norm(top);
-  std::vector<uint8_t> found(top.size());
-  hungarian_pairs p = {HUNGARIAN_ABI, DTYPE<T>, s.scenes, s.queries, s.objects, s.classes, softmax, form,
+  std::vector<T> cost(size_t(s.problems * s.objects * s.queries)), max_logit(size_t(s.problems * s.queries)), log_normaliser(max_logit);
+  std::vector<uint8_t> claims_object(max_logit.size());
+  hungarian_matching_costs p = {HUNGARIAN_ABI, DTYPE<T>, s.problems, s.queries, s.objects, s.classes, softmax, form,
                        1, 0, threads, 2, 5, 3, 0.25, in.logits.data(), in.boxes.data(),
-                       in.labels.data(), in.truth.data(), in.mask.data(), cost.data(), top.data(),
-                       norm.data(), found.data()};
-  CHECK(hungarian_price(&p) == 0, "price");
-  for (int64_t b = 0; b < s.scenes; ++b) {
+                       in.labels.data(), in.truth.data(), in.mask.data(), cost.data(), max_logit.data(),
+                       log_normaliser.data(), claims_object.data()};
+  CHECK(hungarian_matching_cost(&p) == 0, "matching cost");
+  for (int64_t b = 0; b < s.problems; ++b) {
     for (int64_t q = 0; q < s.queries; ++q) {
       const int64_t at = b * s.queries + q;
       const std::vector<double> x = in.row(at);
       const double most = *std::max_element(x.begin(), x.end());
-      CHECK(double(top[size_t(at)]) == most, "top");
+      CHECK(double(max_logit[size_t(at)]) == most, "max_logit");
       const bool claims = softmax ? x.back() != most : most > 0;
-      CHECK(bool(found[size_t(at)]) == claims, "found");
+      CHECK(bool(claims_object[size_t(at)]) == claims, "claims_object");
       for (int64_t m = 0; m < s.objects; ++m) {
         const int64_t object = b * s.objects + m;
         double expected = 0;
@@ -150,20 +150,20 @@ double loss_of(int64_t kind, const std::vector<double> &x, const std::vector<dou
 }
 
 template <class T>
-void test_grade(Random &random, const Sizes &sizes, int64_t kind, int64_t threads) {
+void test_class_loss(Random &random, const Sizes &sizes, int64_t kind, int64_t threads) {
   Input<T> in(random, sizes);
   const Sizes &s = in.s;
-  std::vector<T> value(size_t(s.scenes * s.queries)), slope(in.logits.size()), norm(value);
+  std::vector<T> value(size_t(s.problems * s.queries)), slope(in.logits.size()), log_normaliser(value);
   for (size_t at = 0; at < value.size(); ++at) {
     double sum = 0;
     for (const double x : in.row(int64_t(at))) sum += std::exp(x);
-    norm[at] = T(std::log(sum));
+    log_normaliser[at] = T(std::log(sum));
     if (kind == HUNGARIAN_LOSS_SOFTMAX && in.wanted[at] < 0) in.wanted[at] = s.classes - 1;
   }
-  hungarian_grades p = {HUNGARIAN_ABI, DTYPE<T>, s.scenes, s.queries, s.classes, kind, threads, 0.3,
-                        in.logits.data(), in.wanted.data(), in.quality.data(), norm.data(), value.data(),
+  hungarian_class_losses p = {HUNGARIAN_ABI, DTYPE<T>, s.problems, s.queries, s.classes, kind, threads, 0.3,
+                        in.logits.data(), in.wanted.data(), in.quality.data(), log_normaliser.data(), value.data(),
                         slope.data()};
-  CHECK(hungarian_grade(&p) == 0, "grade");
+  CHECK(hungarian_class_loss(&p) == 0, "class loss");
   for (size_t at = 0; at < value.size(); ++at) {
     const std::vector<double> x = in.row(int64_t(at));
     const double quality = double(in.quality[at]);
@@ -192,25 +192,25 @@ void test_all() {
   for (const Sizes &sizes : SIZES) {
     for (const int64_t threads : {1, 2}) {
       for (const int64_t form : {HUNGARIAN_COST_NONE, HUNGARIAN_COST_SOFTMAX, HUNGARIAN_COST_NLL}) {
-        test_price<T>(random, sizes, form, true, threads);
+        test_matching_cost<T>(random, sizes, form, true, threads);
       }
       for (const int64_t form : {HUNGARIAN_COST_FOCAL, HUNGARIAN_COST_BINARY_NLL}) {
-        test_price<T>(random, sizes, form, false, threads);
+        test_matching_cost<T>(random, sizes, form, false, threads);
       }
       for (int64_t kind = HUNGARIAN_LOSS_SOFTMAX; kind <= HUNGARIAN_LOSS_IA_BCE; ++kind) {
-        test_grade<T>(random, sizes, kind, threads);
+        test_class_loss<T>(random, sizes, kind, threads);
       }
     }
   }
 }
 
 void test_bad_arguments() {
-  CHECK(hungarian_price(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
-  CHECK(hungarian_grade(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
-  const hungarian_pairs pairs = {};
-  const hungarian_grades grades = {};
-  CHECK(hungarian_price(&pairs) == HUNGARIAN_BAD_ARGUMENT, "nothing");
-  CHECK(hungarian_grade(&grades) == HUNGARIAN_BAD_ARGUMENT, "nothing");
+  CHECK(hungarian_matching_cost(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
+  CHECK(hungarian_class_loss(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
+  const hungarian_matching_costs costs = {};
+  const hungarian_class_losses losses = {};
+  CHECK(hungarian_matching_cost(&costs) == HUNGARIAN_BAD_ARGUMENT, "nothing");
+  CHECK(hungarian_class_loss(&losses) == HUNGARIAN_BAD_ARGUMENT, "nothing");
 }
 
 }  // namespace

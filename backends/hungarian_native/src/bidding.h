@@ -10,16 +10,16 @@ namespace {
 template <class T>
 int Sample<T>::attempt() {
   reset();
-  const bool priced = p.unmatched_cost != nullptr;
-  if (!priced) {
+  const bool may_stay_unmatched = p.unmatched_cost != nullptr;
+  if (!may_stay_unmatched) {
     price = nullptr;
-  } else if (!read_prices()) {
+  } else if (!read_unmatched_costs()) {
     return HUNGARIAN_INVALID;
   }
-  if (valid_items == 0) return priced ? all_leave() : HUNGARIAN_SOLVED;
+  if (valid_items == 0) return may_stay_unmatched ? all_leave() : HUNGARIAN_SOLVED;
 
   int waiting;
-  if (!priced && count == valid_items) {
+  if (!may_stay_unmatched && count == valid_items) {
     waiting = reduce_columns();
   } else if (along) {
     waiting = bid_along();
@@ -80,7 +80,7 @@ int Sample<T>::all_leave() {
 
 // The valid bidders' prices; false if one cannot be compared.
 template <class T>
-bool Sample<T>::read_prices() {
+bool Sample<T>::read_unmatched_costs() {
   const T *from = static_cast<const T *>(p.unmatched_cost) + sample * p.unmatched_cost_strides[0];
   for (int k = 0; k < count; ++k) {
     const double x = sign * double(read<T>(from + ids[k] * p.unmatched_cost_strides[1]));

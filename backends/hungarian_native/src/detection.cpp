@@ -1,7 +1,7 @@
-// Detection losses in two passes over the logits of a scene: before the matching what each pair of
+// Detection losses in two steps over the logits of a problem: before the matching what each pair of
 // a true object and a query costs, after it the loss of each query and its slope by each logit.
 //
-// hungarian_core computes the same with the operations of any framework (losses/set_loss.py), which
+// hungarian_core computes the same with the operations of any framework (terms/), which
 // is what these results mean. Here nothing in between is written to memory. Loops are plain, over
 // queries or classes, for compilers to vectorise: no branches, selections only between values.
 //
@@ -86,15 +86,15 @@ inline T positive(T x) {
   return x < 0 ? T(0) : x;
 }
 
-// The sum of exp(x - top) over classes.
+// The sum of exp(x - max_logit) over classes.
 template <class T>
-inline T sum_of_exponentials(const T *x, int64_t classes, T top) {
+inline T sum_of_exponentials(const T *x, int64_t classes, T max_logit) {
   T lanes[LANES] = {};
   int64_t c = 0;
   for (; c + LANES <= classes; c += LANES) {
-    for (int64_t k = 0; k < LANES; ++k) lanes[k] += exp_of_negative(x[c + k] - top);
+    for (int64_t k = 0; k < LANES; ++k) lanes[k] += exp_of_negative(x[c + k] - max_logit);
   }
-  for (; c < classes; ++c) lanes[c % LANES] += exp_of_negative(x[c] - top);
+  for (; c < classes; ++c) lanes[c % LANES] += exp_of_negative(x[c] - max_logit);
   T sum = 0;
   for (int64_t k = 0; k < LANES; ++k) sum += lanes[k];
   return sum;
@@ -115,26 +115,26 @@ inline T greatest(const T *x, int64_t count) {
     const T a = x[c], b = lanes[c % LANES];
     lanes[c % LANES] = a > b || a != a ? a : b;
   }
-  T top = lanes[0];
-  for (int64_t k = 1; k < LANES; ++k) top = lanes[k] > top || lanes[k] != lanes[k] ? lanes[k] : top;
-  return top;
+  T max_logit = lanes[0];
+  for (int64_t k = 1; k < LANES; ++k) max_logit = lanes[k] > max_logit || lanes[k] != lanes[k] ? lanes[k] : max_logit;
+  return max_logit;
 }
 
-// The queries of a scene: what they say of classes, and their boxes as one array per number.
+// The queries of a problem: what they say of classes, and their boxes as one array per number.
 template <class T>
-class Pairs {
+class MatchingCost {
  public:
-  Pairs(const hungarian_pairs &p, int64_t scene, T *memory)
-      : p_(p), scene_(scene), Q_(p.queries), C_(p.classes),
-        logits_(static_cast<const T *>(p.logits) + scene * Q_ * C_),
-        top_(static_cast<T *>(p.top) + scene * Q_), norm_(static_cast<T *>(p.norm) + scene * Q_),
+  MatchingCost(const hungarian_matching_costs &p, int64_t problem, T *memory)
+      : p_(p), problem_(problem), Q_(p.queries), C_(p.classes),
+        logits_(static_cast<const T *>(p.logits) + problem * Q_ * C_),
+        max_logit_(static_cast<T *>(p.max_logit) + problem * Q_), log_normaliser_(static_cast<T *>(p.log_normaliser) + problem * Q_),
         picked_(memory), share_(memory + Q_), boxes_(memory + 2 * Q_) {}
 
   void solve() {
     look();
     if (p_.boxes) unpack();
     for (int64_t m = 0; m < p_.objects; ++m) {
-      const int64_t at = scene_ * p_.objects + m;
+      const int64_t at = problem_ * p_.objects + m;
       T *cost = static_cast<T *>(p_.cost) + at * Q_;
       for (int64_t q = 0; q < Q_; ++q) cost[q] = 0;
       if (!p_.mask[at]) continue;
@@ -147,27 +147,27 @@ class Pairs {
   }
 
  private:
-  const hungarian_pairs &p_;
-  const int64_t scene_, Q_, C_;
+  const hungarian_matching_costs &p_;
+  const int64_t problem_, Q_, C_;
   const T *const logits_;
-  T *const top_, *const norm_;
+  T *const max_logit_, *const log_normaliser_;
   T *const picked_, *const share_, *const boxes_;
 
   void look() {
-    uint8_t *found = p_.found + scene_ * Q_;
+    uint8_t *claims = p_.claims_object + problem_ * Q_;
     for (int64_t q = 0; q < Q_; ++q) {
       const T *x = logits_ + q * C_;
       if (p_.softmax) {
         const T objects = greatest(x, C_ - 1), nothing = x[C_ - 1];
-        found[q] = objects >= nothing;
-        top_[q] = objects > nothing || objects != objects ? objects : nothing;
-        const T sum = sum_of_exponentials(x, C_, top_[q]);
-        norm_[q] = top_[q] + T(log(double(sum)));
+        claims[q] = objects >= nothing;
+        max_logit_[q] = objects > nothing || objects != objects ? objects : nothing;
+        const T sum = sum_of_exponentials(x, C_, max_logit_[q]);
+        log_normaliser_[q] = max_logit_[q] + T(log(double(sum)));
         share_[q] = 1 / sum;
       } else {
-        top_[q] = greatest(x, C_);
-        found[q] = Sigmoid<T>(top_[q]).p > T(0.5);
-        norm_[q] = 0;
+        max_logit_[q] = greatest(x, C_);
+        claims[q] = Sigmoid<T>(max_logit_[q]).p > T(0.5);
+        log_normaliser_[q] = 0;
       }
     }
   }
@@ -175,15 +175,15 @@ class Pairs {
   void of_class(int64_t label, T *__restrict cost) const {
     const T weight = T(p_.class_weight), alpha = T(p_.alpha);
     T *__restrict const x = picked_;
-    const T *__restrict const norm = norm_, *__restrict const top = top_, *__restrict const share = share_;
+    const T *__restrict const log_normaliser = log_normaliser_, *__restrict const max_logit = max_logit_, *__restrict const share = share_;
     for (int64_t q = 0; q < Q_; ++q) x[q] = logits_[q * C_ + label];
     switch (p_.class_cost) {
       case HUNGARIAN_COST_SOFTMAX:
-        // Not exp(x - norm): great logits have norms too coarse for a probability.
-        for (int64_t q = 0; q < Q_; ++q) cost[q] = -weight * exp_of_negative(x[q] - top[q]) * share[q];
+        // Not exp(x - log_normaliser): great logits have log_normalisers too coarse for a probability.
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = -weight * exp_of_negative(x[q] - max_logit[q]) * share[q];
         break;
       case HUNGARIAN_COST_NLL:
-        for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (norm[q] - x[q]);
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (log_normaliser[q] - x[q]);
         break;
       case HUNGARIAN_COST_FOCAL:
         for (int64_t q = 0; q < Q_; ++q) {
@@ -198,7 +198,7 @@ class Pairs {
   }
 
   void unpack() const {
-    const T *boxes = static_cast<const T *>(p_.boxes) + scene_ * Q_ * 4;
+    const T *boxes = static_cast<const T *>(p_.boxes) + problem_ * Q_ * 4;
     for (int64_t q = 0; q < Q_; ++q) {
       for (int64_t k = 0; k < 4; ++k) boxes_[k * Q_ + q] = boxes[q * 4 + k];
     }
@@ -233,11 +233,11 @@ class Pairs {
 };
 
 template <class T>
-int pairs_of_one(const void *arguments, int64_t scene, void **memory) {
-  const hungarian_pairs &p = *static_cast<const hungarian_pairs *>(arguments);
+int costs_of_problem(const void *arguments, int64_t problem, void **memory) {
+  const hungarian_matching_costs &p = *static_cast<const hungarian_matching_costs *>(arguments);
   if (!*memory) *memory = malloc(size_t(p.queries ? p.queries : 1) * 6 * sizeof(T));
   if (!*memory) return HUNGARIAN_OUT_OF_MEMORY;
-  Pairs<T>(p, scene, static_cast<T *>(*memory)).solve();
+  MatchingCost<T>(p, problem, static_cast<T *>(*memory)).solve();
   return 0;
 }
 
@@ -264,7 +264,7 @@ inline T of_others(const T *__restrict x, int64_t classes, T *__restrict slope) 
 
 // The loss of a query for the class that it is to say, and its slope.
 template <class T>
-inline T of_label(const hungarian_grades &p, T x, T overlap, T &slope) {
+inline T of_label(const hungarian_class_losses &p, T x, T overlap, T &slope) {
   const Sigmoid<T> s(x);
   const T alpha = T(p.alpha);
   if (p.loss == HUNGARIAN_LOSS_FOCAL) {
@@ -284,27 +284,27 @@ inline T of_label(const hungarian_grades &p, T x, T overlap, T &slope) {
 }
 
 template <class T>
-int grades_of_one(const void *arguments, int64_t scene, void **memory) {
-  const hungarian_grades &p = *static_cast<const hungarian_grades *>(arguments);
-  const T *overlaps = static_cast<const T *>(p.overlap), *norms = static_cast<const T *>(p.norm);
+int losses_of_problem(const void *arguments, int64_t problem, void **memory) {
+  const hungarian_class_losses &p = *static_cast<const hungarian_class_losses *>(arguments);
+  const T *overlaps = static_cast<const T *>(p.overlap), *log_normalisers = static_cast<const T *>(p.log_normaliser);
   const int64_t classes = p.classes;
   if (!*memory) *memory = malloc(size_t(classes) * sizeof(T));
   if (!*memory) return HUNGARIAN_OUT_OF_MEMORY;
   T *row = static_cast<T *>(*memory);
-  for (int64_t at = scene * p.queries; at < (scene + 1) * p.queries; ++at) {
+  for (int64_t at = problem * p.queries; at < (problem + 1) * p.queries; ++at) {
     const T *__restrict x = static_cast<const T *>(p.logits) + at * classes;
     T *__restrict slope = static_cast<T *>(p.slope) + at * classes;
     T &value = static_cast<T *>(p.value)[at];
     const int64_t label = p.labels[at];
     if (p.loss == HUNGARIAN_LOSS_SOFTMAX) {
-      const T norm = norms[at];
-      for (int64_t c = 0; c < classes; ++c) slope[c] = exp_of_negative(x[c] - norm);
-      if (absolute(norm) > 16) {  // it is too coarse: make the probabilities add up
+      const T log_normaliser = log_normalisers[at];
+      for (int64_t c = 0; c < classes; ++c) slope[c] = exp_of_negative(x[c] - log_normaliser);
+      if (absolute(log_normaliser) > 16) {  // it is too coarse: make the probabilities add up
         T sum = 0;
         for (int64_t c = 0; c < classes; ++c) sum += slope[c];
         for (int64_t c = 0; c < classes; ++c) slope[c] /= sum;
       }
-      value = norm - x[label];
+      value = log_normaliser - x[label];
       slope[label] -= 1;
       continue;
     }
@@ -321,9 +321,9 @@ int grades_of_one(const void *arguments, int64_t scene, void **memory) {
 
 namespace hungarian {
 
-Passes HUNGARIAN_NAMED(passes_, HUNGARIAN_VARIANT)(int64_t dtype) {
-  if (dtype == HUNGARIAN_FLOAT32) return {pairs_of_one<float>, grades_of_one<float>};
-  return {pairs_of_one<double>, grades_of_one<double>};
+DetectionKernel HUNGARIAN_NAMED(detection_, HUNGARIAN_VARIANT)(int64_t dtype) {
+  if (dtype == HUNGARIAN_FLOAT32) return {costs_of_problem<float>, losses_of_problem<float>};
+  return {costs_of_problem<double>, losses_of_problem<double>};
 }
 
 }  // namespace hungarian

@@ -1,4 +1,4 @@
-/* The assignment problem for a batch of cost matrices, and the two passes of detection losses over
+/* The assignment problem for a batch of cost matrices, and the two steps of detection losses over
  * their inputs: the C interface of the native solver.
  *
  * One struct in, one call. Every field is eight bytes wide, so that any language can pack it.
@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct, the meaning of a field or the set of functions changes. */
-#define HUNGARIAN_ABI 3
+#define HUNGARIAN_ABI 4
 
 enum hungarian_dtype { HUNGARIAN_FLOAT32 = 0, HUNGARIAN_FLOAT64 = 1 };
 
@@ -79,32 +79,32 @@ enum hungarian_class_cost {
   HUNGARIAN_COST_BINARY_NLL = 4, /* -log p by sigmoid */
 };
 
-/* The matching costs of detection, of every true object with every query of its scene. */
+/* The matching costs of detection, of every true object with every query of its problem. */
 typedef struct {
   int64_t abi;
   int64_t dtype;
-  int64_t scenes, queries, objects, classes;
+  int64_t problems, queries, objects, classes;
   int64_t softmax; /* 1: the last class is "no object"; 0: sigmoid */
   int64_t class_cost;
   int64_t safe;        /* 1: negative sides count as 0, ratios to an area of 0 as 0 */
   int64_t only_finite; /* 1: costs of +inf become NaN */
   int64_t threads;
   double class_weight, bbox_weight, giou_weight, alpha;
-  const void *logits;     /* [scenes, queries, classes]; everything is row-major */
-  const void *boxes;      /* [scenes, queries, 4] cxcywh, or NULL */
-  const int64_t *labels;  /* [scenes, objects], -1 = no class, which costs nothing */
-  const void *true_boxes; /* [scenes, objects, 4] */
-  const uint8_t *mask;    /* [scenes, objects] nonzero = valid; the cost of others is 0 */
-  void *cost;             /* [scenes, objects, queries] */
-  void *top;              /* [scenes, queries] the largest logit */
-  void *norm;             /* [scenes, queries] softmax: the log of the sum of exponentials */
-  uint8_t *found;         /* [scenes, queries] 1: the query says that there is an object */
-} hungarian_pairs;
+  const void *logits;     /* [problems, queries, classes]; everything is row-major */
+  const void *boxes;      /* [problems, queries, 4] cxcywh, or NULL */
+  const int64_t *labels;  /* [problems, objects], -1 = no class, which costs nothing */
+  const void *true_boxes; /* [problems, objects, 4] */
+  const uint8_t *mask;    /* [problems, objects] nonzero = valid; the cost of others is 0 */
+  void *cost;             /* [problems, objects, queries] */
+  void *max_logit;        /* [problems, queries] the largest logit */
+  void *log_normaliser;   /* [problems, queries] softmax: the log of the sum of exponentials */
+  uint8_t *claims_object; /* [problems, queries] 1: the query says that there is an object */
+} hungarian_matching_costs;
 
-HUNGARIAN_API int64_t hungarian_price(const hungarian_pairs *pairs);
+HUNGARIAN_API int64_t hungarian_matching_cost(const hungarian_matching_costs *costs);
 
 /* As `class_loss` of DetrLoss, with gamma = 2. */
-enum hungarian_loss {
+enum hungarian_class_loss_kind {
   HUNGARIAN_LOSS_SOFTMAX = 0,
   HUNGARIAN_LOSS_FOCAL = 1,     /* in units of 1 - alpha */
   HUNGARIAN_LOSS_VARIFOCAL = 2, /* in units of alpha */
@@ -115,19 +115,19 @@ enum hungarian_loss {
 typedef struct {
   int64_t abi;
   int64_t dtype;
-  int64_t scenes, queries, classes;
+  int64_t problems, queries, classes;
   int64_t loss;
   int64_t threads;
   double alpha;
-  const void *logits;    /* [scenes, queries, classes] */
-  const int64_t *labels; /* [scenes, queries] what to say; sigmoid: -1 = nothing */
-  const void *overlap;   /* [scenes, queries] IoU with the match, or NULL */
-  const void *norm;      /* [scenes, queries] of hungarian_pairs, for softmax */
-  void *value;           /* [scenes, queries] */
-  void *slope;           /* [scenes, queries, classes] */
-} hungarian_grades;
+  const void *logits;          /* [problems, queries, classes] */
+  const int64_t *labels;       /* [problems, queries] what to say; sigmoid: -1 = nothing */
+  const void *overlap;         /* [problems, queries] IoU with the match, or NULL */
+  const void *log_normaliser;  /* [problems, queries] of hungarian_matching_costs, for softmax */
+  void *value;                 /* [problems, queries] */
+  void *slope;                 /* [problems, queries, classes] */
+} hungarian_class_losses;
 
-HUNGARIAN_API int64_t hungarian_grade(const hungarian_grades *grades);
+HUNGARIAN_API int64_t hungarian_class_loss(const hungarian_class_losses *losses);
 
 /* Say what an error code means. */
 HUNGARIAN_API const char *hungarian_message(int64_t error);

@@ -33,23 +33,23 @@ struct Scratch {
 // Solves sample b; returns a hungarian_status, HUNGARIAN_OUT_OF_MEMORY or HUNGARIAN_INTERRUPTED.
 using SolveOne = int (*)(const hungarian_batch &problems, int64_t b, Scratch &scratch);
 
-// Computes one scene of a hungarian_pairs or hungarian_grades; returns 0 or
+// Computes one problem of a hungarian_matching_costs or hungarian_class_losses; returns 0 or
 // HUNGARIAN_OUT_OF_MEMORY. `memory` is null at first, for the function to keep memory in.
-using OfOneScene = int (*)(const void *arguments, int64_t scene, void **memory);
+using OfOneProblem = int (*)(const void *arguments, int64_t problem, void **memory);
 
-struct Passes {
-  OfOneScene price, grade;
+struct DetectionKernel {
+  OfOneProblem matching_cost, class_loss;
 };
 
 SolveOne kernel_base(int64_t dtype);
-Passes passes_base(int64_t dtype);
+DetectionKernel detection_base(int64_t dtype);
 #ifdef HUNGARIAN_HAVE_V3
 SolveOne kernel_v3(int64_t dtype);
-Passes passes_v3(int64_t dtype);
+DetectionKernel detection_v3(int64_t dtype);
 #endif
 #ifdef HUNGARIAN_HAVE_V4
 SolveOne kernel_v4(int64_t dtype);
-Passes passes_v4(int64_t dtype);
+DetectionKernel detection_v4(int64_t dtype);
 #endif
 
 }  // namespace hungarian

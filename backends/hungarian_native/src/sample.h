@@ -175,7 +175,7 @@ class Sample {
   int attempt();
   void reset();
   int all_leave();
-  bool read_prices();
+  bool read_unmatched_costs();
   int reduce_columns();
   void flag_valid(const uint8_t *mask);
   int bid_along();

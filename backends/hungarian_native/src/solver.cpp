@@ -26,7 +26,7 @@ std::atomic<int64_t> chosen_threads{0};
 struct Variant {
   const char *name;
   SolveOne (*kernel)(int64_t dtype);
-  Passes (*passes)(int64_t dtype);
+  DetectionKernel (*detection)(int64_t dtype);
 };
 
 // The newest instruction set that this processor has; HUNGARIAN_VARIANT asks for an older one.
@@ -37,16 +37,16 @@ Variant choose_variant() {
   if (level >= '4' && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512cd")) {
-    return {"x86-64-v4", kernel_v4, passes_v4};
+    return {"x86-64-v4", kernel_v4, detection_v4};
   }
 #endif
 #ifdef HUNGARIAN_HAVE_V3
   if (level >= '3' && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2")) {
-    return {"x86-64-v3", kernel_v3, passes_v3};
+    return {"x86-64-v3", kernel_v3, detection_v3};
   }
 #endif
-  return {"baseline", kernel_base, passes_base};
+  return {"baseline", kernel_base, detection_base};
 }
 
 const Variant &variant() {
@@ -115,35 +115,35 @@ int64_t threads_for(int64_t samples, double nanoseconds_each, int64_t asked) {
   return double(threads) > worthwhile ? int64_t(worthwhile) : threads;
 }
 
-// The scenes of a detection loss, likewise.
-struct Scenes {
-  const OfOneScene function;
+// The problems of a detection loss, likewise.
+struct Problems {
+  const OfOneProblem function;
   const void *const arguments;
-  const int64_t scenes;
+  const int64_t problems;
   std::atomic<int64_t> next{0};
   std::atomic<bool> out_of_memory{false};
 
-  static void work(void *self) { static_cast<Scenes *>(self)->work(); }
+  static void work(void *self) { static_cast<Problems *>(self)->work(); }
 
   void work() {
     void *memory = nullptr;
-    for (int64_t scene; (scene = next.fetch_add(1, std::memory_order_relaxed)) < scenes;) {
-      if (function(arguments, scene, &memory)) out_of_memory.store(true, std::memory_order_relaxed);
+    for (int64_t problem; (problem = next.fetch_add(1, std::memory_order_relaxed)) < problems;) {
+      if (function(arguments, problem, &memory)) out_of_memory.store(true, std::memory_order_relaxed);
     }
     free(memory);
   }
 };
 
 template <class Arguments>
-int64_t for_all(const Arguments &p, OfOneScene function, double nanoseconds_each) {
-  Scenes scenes{function, &p, p.scenes};
-  run_together(threads_for(p.scenes, nanoseconds_each, p.threads) - 1, Scenes::work, &scenes);
-  return scenes.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : 0;
+int64_t for_all(const Arguments &p, OfOneProblem function, double nanoseconds_each) {
+  Problems problems{function, &p, p.problems};
+  run_together(threads_for(p.problems, nanoseconds_each, p.threads) - 1, Problems::work, &problems);
+  return problems.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : 0;
 }
 
 template <class Arguments>
 bool sound(const Arguments &p) {
-  return p.abi == HUNGARIAN_ABI && p.dtype >= 0 && p.dtype <= HUNGARIAN_FLOAT64 && p.scenes >= 0 &&
+  return p.abi == HUNGARIAN_ABI && p.dtype >= 0 && p.dtype <= HUNGARIAN_FLOAT64 && p.problems >= 0 &&
          p.queries > 0 && p.classes > 0 && p.threads >= 0 && p.logits;
 }
 
@@ -202,28 +202,28 @@ int64_t hungarian_solve(const hungarian_batch *problems) {
   return batch.out_of_memory ? int64_t(HUNGARIAN_OUT_OF_MEMORY) : batch.lost.load();
 }
 
-int64_t hungarian_price(const hungarian_pairs *pairs) {
-  if (!pairs || !sound(*pairs)) return HUNGARIAN_BAD_ARGUMENT;
-  const hungarian_pairs &p = *pairs;
+int64_t hungarian_matching_cost(const hungarian_matching_costs *costs) {
+  if (!costs || !sound(*costs)) return HUNGARIAN_BAD_ARGUMENT;
+  const hungarian_matching_costs &p = *costs;
   if (p.class_cost < 0 || p.class_cost > HUNGARIAN_COST_BINARY_NLL || p.objects < 0 ||
-      (p.softmax && p.classes < 2) || !p.top || !p.norm || !p.found) {
+      (p.softmax && p.classes < 2) || !p.max_logit || !p.log_normaliser || !p.claims_object) {
     return HUNGARIAN_BAD_ARGUMENT;
   }
   if (p.objects && (!p.labels || !p.mask || !p.cost || (p.boxes && !p.true_boxes))) {
     return HUNGARIAN_BAD_ARGUMENT;
   }
   const double each = double(p.queries) * (double(p.objects) * 3 + double(p.classes));
-  return for_all(p, variant().passes(p.dtype).price, each);
+  return for_all(p, variant().detection(p.dtype).matching_cost, each);
 }
 
-int64_t hungarian_grade(const hungarian_grades *grades) {
-  if (!grades || !sound(*grades)) return HUNGARIAN_BAD_ARGUMENT;
-  const hungarian_grades &p = *grades;
+int64_t hungarian_class_loss(const hungarian_class_losses *losses) {
+  if (!losses || !sound(*losses)) return HUNGARIAN_BAD_ARGUMENT;
+  const hungarian_class_losses &p = *losses;
   if (p.loss < 0 || p.loss > HUNGARIAN_LOSS_IA_BCE || !p.labels || !p.value || !p.slope ||
-      (p.loss == HUNGARIAN_LOSS_SOFTMAX && !p.norm)) {
+      (p.loss == HUNGARIAN_LOSS_SOFTMAX && !p.log_normaliser)) {
     return HUNGARIAN_BAD_ARGUMENT;
   }
-  return for_all(p, variant().passes(p.dtype).grade, double(p.queries) * double(p.classes) * 2);
+  return for_all(p, variant().detection(p.dtype).class_loss, double(p.queries) * double(p.classes) * 2);
 }
 
 const char *hungarian_message(int64_t error) {
