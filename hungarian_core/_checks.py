@@ -22,7 +22,7 @@ from hungarian_core._solvers.policies import INVALID, is_invalid
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
 FORMATS = ("cxcywh", "xyxy", "xywh")
-FORMS = ("safe", "parity")
+FORMS = ("safe", "published")
 
 
 def real(name: str, x: Array, xp: Namespace) -> None:

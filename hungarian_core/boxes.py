@@ -14,7 +14,7 @@ against each other, or with ``pairwise=True`` every box of `a[..., n, 4]` with e
   side counts as 0, at the centre of the box; a ratio whose denominator is 0 counts as 0, so two
   boxes without area have the IoU 0. Sides below about 1e-17, and boxes whose areas are
   below 1e-18 of the smallest box around both, count as 0. NaN stays NaN.
-- ``form="parity"`` is the published formula as it stands, without any epsilon, as in DETR and
+- ``form="published"`` is the published formula as it stands, without any epsilon, as in DETR and
   transformers: two boxes without area give NaN.
 
 For boxes with positive sides both are equal to rounding. Where corners coincide, the gradient is
@@ -35,7 +35,7 @@ from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
 
 Format = Literal["cxcywh", "xyxy", "xywh"]
-Form = Literal["safe", "parity"]
+Form = Literal["safe", "published"]
 
 __all__ = ["Form", "Format", "area", "ciou", "convert", "diou", "giou", "iou"]
 __dir__ = __all__.copy
@@ -89,7 +89,7 @@ def area(
     Args:
         boxes: `(..., 4)`.
         format: Their format.
-        form: ``"safe"`` takes negative sides as 0, ``"parity"`` multiplies them as they are.
+        form: ``"safe"`` takes negative sides as 0, ``"published"`` multiplies them as they are.
         backend: As for `convert`.
 
     Returns:
@@ -122,7 +122,7 @@ def iou(
         b: `(..., 4)`, or `(..., m, 4)` with `pairwise`.
         format: The format of both.
         pairwise: Compare every box of `a` with every box of `b`.
-        form: ``"safe"`` or ``"parity"``, see :mod:`hungarian_core.boxes`.
+        form: ``"safe"`` or ``"published"``, see :mod:`hungarian_core.boxes`.
         backend: A backend's name or instance, to which other arrays are converted; by default
             the one of the arrays.
 
@@ -195,7 +195,7 @@ def ciou(
 
     ``v = (2 / pi * (atan(w_b / h_b) - atan(w_a / h_a)))**2`` and ``alpha = v / (1 - IoU + v)``,
     a constant for gradients, as published. A box without sides counts as a square, and `alpha`
-    is 0 at ``a == b``, where the parity form gives NaN. Arguments, result and errors are those
+    is 0 at ``a == b``, where the published form gives NaN. Arguments, result and errors are those
     of `iou`.
 
     Reference:

@@ -232,7 +232,7 @@ def test_equal_with_saturated_logits(name: str, dtype: str) -> None:
     """With the cost as published, whose epsilon decides where probabilities are 0 or 1."""
     logits, boxes, targets = scenes(COUNTS["full"], 2, CLASSES + (name == "detr"))
     logits[:, :, ::2] *= 15
-    options = {} if name == "detr" else {"class_cost_form": "focal_parity"}
+    options = {} if name == "detr" else {"class_cost_form": "focal_published"}
     assert_equal(name, (logits, boxes, targets), dtype, **options)
 
 
@@ -252,7 +252,7 @@ def test_costs(
 ) -> None:
     """Every term is the block of an image, of the matrix that the published matcher cuts up."""
     logits, boxes, targets = scenes(COUNTS[counts], 1, CLASSES + (name == "detr"))
-    form = {} if name == "detr" else {"class_cost_form": "focal_parity"}
+    form = {} if name == "detr" else {"class_cost_form": "focal_published"}
     found = hc.DetrLoss.preset(name, CLASSES, **form).costs(logits[0], boxes[0], targets)[term]
     # LW-DETR measures boxes in float32 whatever it is given.
     coarse = name == "lw_detr" and term != "class"

@@ -281,7 +281,7 @@ def test_two_frameworks_need_a_choice(torch: Any) -> None:
     assert isinstance(found, torch.Tensor)
 
 
-@pytest.mark.parametrize("form", ["safe", "parity"])
+@pytest.mark.parametrize("form", ["safe", "published"])
 def test_giou_of_transformers(torch: Any, form: Any) -> None:
     """Values and gradients, where PyTorch differentiates the published formula."""
     published = pytest.importorskip(

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from hungarian_native._library import ABI, check, in_order, library
 
 Floats = NDArray[Any]
-_pack_costs = struct.Struct("11q4d9q").pack  # hungarian_matching_costs of src/hungarian.h, field by field
+_pack_costs = struct.Struct(
+    "11q4d9q"
+).pack  # hungarian_matching_costs of src/hungarian.h, field by field
 _pack_losses = struct.Struct("7qd6q").pack  # hungarian_class_losses likewise
 _KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _COSTS = {
@@ -74,7 +76,7 @@ def matching_costs(
         ABI, _KINDS[dtype], size, queries, objects, classes, softmax, form, safe, only_finite, 0,
         class_cost, bbox_cost, giou_cost, alpha,
         logits_at, boxes_at, labels_at, true_boxes_at, mask_at,
-        cost.ctypes.data, max_logit.ctypes.data, log_normaliser.ctypes.data, claims_object.ctypes.data,
+        *(x.ctypes.data for x in (cost, max_logit, log_normaliser, claims_object)),
     )  # fmt: skip
     check(library.hungarian_matching_cost(packed))
     return cost, max_logit, log_normaliser, claims_object
@@ -102,7 +104,10 @@ def class_losses(
     """
     size, queries, classes = logits.shape
     dtype = logits.dtype
-    given = [in_order(x, kind) for x, kind in ((logits, dtype), (labels, np.int64), (log_normaliser, dtype))]
+    given = [
+        in_order(x, kind)
+        for x, kind in ((logits, dtype), (labels, np.int64), (log_normaliser, dtype))
+    ]
     if overlap is not None:
         given.append(in_order(overlap, dtype))
     logits_at, labels_at, log_normaliser_at, *at = (x.ctypes.data for x in given)

@@ -31,7 +31,7 @@ class TransformersLoss(Configured):
     the model's configuration, and the loss, the keys and values of `loss_dict` and the
     `auxiliary_outputs` those of the model's own loss, with these exceptions:
 
-    - boxes without area have a finite loss and gradient; ``form="parity"`` undoes it;
+    - boxes without area have a finite loss and gradient; ``form="published"`` undoes it;
     - with several processes, the number of objects is averaged over them, once, for every model;
     - LW-DETR and RF-DETR are evaluated in one group, not in as many as they are trained in, and
       their `cardinality_error` has each true object once per group.
@@ -217,7 +217,7 @@ def _common(config: Any) -> Settings:
     }
 
 
-_FOCAL: Settings = {"class_loss": "focal", "class_cost_form": "focal_parity"}
+_FOCAL: Settings = {"class_loss": "focal", "class_cost_form": "focal_published"}
 _OF_RT_DETR = ("RTDetrForObjectDetection", "RTDetrV2ForObjectDetection")
 _SETTINGS: dict[str, Callable[[Any], Settings]] = {
     "ForObjectDetection": _detr,

@@ -24,7 +24,7 @@ def giou(
         true_boxes: `(..., n, 4)`.
         pred_boxes: `(..., m, 4)`.
         format: The format of both.
-        form: ``"safe"`` or ``"parity"``, see :mod:`hungarian_core.boxes`.
+        form: ``"safe"`` or ``"published"``, see :mod:`hungarian_core.boxes`.
         backend: A backend's name or instance, by default the one of the arrays.
 
     Returns:

@@ -16,7 +16,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._registry import get_backend
 
-ClassCost = Literal["softmax", "focal", "focal_parity", "nll"]
+ClassCost = Literal["softmax", "focal", "focal_published", "nll"]
 Activation = Literal["softmax", "sigmoid"]
 
 
@@ -49,7 +49,7 @@ def focal(
     *,
     alpha: float = 0.25,
     gamma: float = 2.0,
-    form: Literal["safe", "parity"] = "safe",
+    form: Literal["safe", "published"] = "safe",
     backend: str | Backend | None = None,
 ) -> Array:
     """Return the focal cost of the label by sigmoid, as Deformable DETR matches.
@@ -62,7 +62,7 @@ def focal(
         logits: `(..., m, C)` floating, without a class "no object".
         alpha: The weight of being the class.
         gamma: The exponent that makes little of what is certain.
-        form: ``"safe"`` takes logarithms of the logits and is exact; ``"parity"`` is the
+        form: ``"safe"`` takes logarithms of the logits and is exact; ``"published"`` is the
             published form, with p + 1e-8 and 1 - p + 1e-8 inside of the logarithms. They differ
             where p is 0 or 1 to rounding.
         backend: As for `softmax`.
@@ -72,7 +72,7 @@ def focal(
         Deformable DETR, ICLR 2021.
     """
     _checks.one_of("form", form, _checks.FORMS)
-    kind: ClassCost = "focal" if form == "safe" else "focal_parity"
+    kind: ClassCost = "focal" if form == "safe" else "focal_published"
     return _cost(kind, "sigmoid", labels, logits, backend, alpha, gamma)
 
 
@@ -129,7 +129,7 @@ def table(kind: ClassCost, stats: LogitStats, alpha: float, gamma: float, xp: Na
     p = stats.probability
     if kind == "softmax":
         return -p
-    if kind == "focal_parity":
+    if kind == "focal_published":
         q = 1 - p
         wrong, right = -xp.log(p + 1e-8), -xp.log(q + 1e-8)
         return power(q, gamma) * wrong * alpha - power(p, gamma) * right * (1 - alpha)

@@ -85,7 +85,7 @@ class AlignedDetrLoss(Loss):
         class_weight, bbox_weight, giou_weight: The weights, in the loss and in the cost.
         no_object_weight: The weight of "no object". It is 1 in the paper and 0.1 in DETR.
         class_weights: `num_classes` numbers that multiply the losses of the classes.
-        form: ``"safe"``, or ``"parity"`` for the published GIoU, which is NaN for two boxes
+        form: ``"safe"``, or ``"published"`` for the published GIoU, which is NaN for two boxes
             without area. See :mod:`hungarian_core.boxes`.
         reduction: ``"mean"`` over the images of the batch (of all workers, where the backend's
             `all_reduce` spans several), ``"sum"``, or ``"none"`` for the loss of each image.

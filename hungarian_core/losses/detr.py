@@ -99,9 +99,9 @@ class DetrLoss(Loss):
             `hungarian_core.terms.ClassLoss` of your own.
         class_weight, bbox_weight, giou_weight: The weights in the loss.
         class_cost, bbox_cost, giou_cost: The weights in the matching cost.
-        class_cost_form: ``"softmax"``, -p of the label; ``"focal"``; ``"focal_parity"``, the same
-            as published, with an epsilon of 1e-8; ``"nll"``, -log p. By default ``"softmax"``
-            for ``class_loss="softmax"``, else ``"focal"``.
+        class_cost_form: ``"softmax"``, -p of the label; ``"focal"``; ``"focal_published"``, with
+            an epsilon of 1e-8 in the logarithms; ``"nll"``, -log p. By default ``"softmax"`` for
+            ``class_loss="softmax"``, else ``"focal"``.
         no_object_weight: The weight of the last class in the cross entropy.
         class_weights: `num_classes` numbers that multiply the losses of the classes; for softmax
             they also count in what the cross entropy is divided by.
@@ -109,7 +109,7 @@ class DetrLoss(Loss):
         alpha, gamma: The parameters of the sigmoid losses, 0 or more; `alpha` is 1 at most, but
             for ``"varifocal"``. `gamma` is the cost's too.
         cost_alpha: The alpha of the focal cost.
-        form: ``"safe"``, or ``"parity"`` for the published GIoU, which is NaN for two boxes
+        form: ``"safe"``, or ``"published"`` for the published GIoU, which is NaN for two boxes
             without area. See :mod:`hungarian_core.boxes`.
         class_denominator: What the cross entropy is divided by when several workers train.
             ``"worker"``: each worker's own sum of label weights, as published. ``"global"``: the

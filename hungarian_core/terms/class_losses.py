@@ -76,7 +76,7 @@ class ClassLoss:
         """The matching costs that go with it, its own first."""
         if self.activation == "softmax":
             return ("softmax", "nll")
-        return ("focal", "focal_parity", "nll")
+        return ("focal", "focal_published", "nll")
 
     def scale(self, alpha: float) -> float:
         """Return what `sigmoid_losses` are to be multiplied by.

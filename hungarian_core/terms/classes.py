@@ -312,7 +312,7 @@ class Classes(Term):
 
     def native(self) -> tuple[str, dict[str, Any] | None]:
         """Return what the native library is to know; None if it has not all of it."""
-        if type(self) is not Classes or self.loss.native is None or self.cost == "focal_parity":
+        if type(self) is not Classes or self.loss.native is None or self.cost == "focal_published":
             return "classes", None
         if self.softmax:
             known = not self.label_smoothing

@@ -208,7 +208,7 @@ def _costs(x: Floats, boxes: Floats, label: int, truth: Floats, o: dict[str, Any
     elif kind == "nll":
         classes = -np.log(p)
     else:
-        tiny = 1e-8 if kind == "focal_parity" else 0
+        tiny = 1e-8 if kind == "focal_published" else 0
         a, gamma = o["cost_alpha"], o["gamma"]
         positive = a * (1 - p) ** gamma * -np.log(p + tiny)
         classes = positive - (1 - a) * p**gamma * -np.log(1 - p + tiny)

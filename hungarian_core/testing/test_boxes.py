@@ -97,7 +97,7 @@ def test_every_pair(driver: Driver, form: str, dtype: str) -> None:
     np.testing.assert_allclose(driver.to_numpy(found), values, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("form", ["safe", "parity"])
+@pytest.mark.parametrize("form", ["safe", "published"])
 def test_by_hand(driver: Driver, form: str) -> None:
     checks.skip_slow(driver)
     a = driver.from_numpy(np.array([[0, 0, 2, 2]]), "float32")
@@ -191,7 +191,7 @@ def test_growing_towards_a_neighbour(driver: Driver) -> None:
     np.testing.assert_allclose(driver.to_numpy(other), [-2.5, 0, 0, 0], atol=1e-6)
 
 
-def test_parity(driver: Driver) -> None:
+def test_published_form(driver: Driver) -> None:
     """The published formula: the reference's values, and NaN where two boxes have no area."""
     dtype = "float64" if "float64" in driver.dtypes else "float32"
     if dtype == "float32":
@@ -201,7 +201,7 @@ def test_parity(driver: Driver) -> None:
     b = np.concatenate([B[: len(A)], stuck[:, 1]])
     arrays = [driver.from_numpy(x, dtype) for x in (a, b)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        program = driver.trace(_program(driver, format="xyxy", form="parity"))
+        program = driver.trace(_program(driver, format="xyxy", form="published"))
         found = driver.to_numpy(program(*arrays))
     for k, kind in enumerate(KINDS):
         expected = [reference.overlap(kind, *pair, "xyxy") for pair in zip(A, B, strict=False)]
@@ -223,7 +223,7 @@ def test_convert(driver: Driver, source: str, target: str) -> None:
     np.testing.assert_array_equal(driver.to_numpy(found), _as(A, target))
 
 
-@pytest.mark.parametrize("form", ["safe", "parity"])
+@pytest.mark.parametrize("form", ["safe", "published"])
 def test_area(driver: Driver, form: str) -> None:
     """A negative side counts as 0, unless by the published formula."""
     checks.skip_slow(driver)
@@ -291,7 +291,7 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
         ),
         (
             lambda x, k: BOXES.ciou(x, x, format="xyxy", form="exact", backend=k),
-            "form is 'exact'; expected one of 'safe', 'parity'",
+            "form is 'exact'; expected one of 'safe', 'published'",
         ),
         (
             lambda x, k: BOXES.area(x[:, :3], format="xyxy", backend=k),

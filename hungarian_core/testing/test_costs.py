@@ -33,7 +33,7 @@ CLASS_COSTS = {
         lambda a, b, k: COSTS.focal(a, b, alpha=0.4, gamma=1.5, backend=k), _focal(P, 0.4, 1.5),
     ),
     "focal_published": (
-        lambda a, b, k: COSTS.focal(a, b, form="parity", backend=k), _focal(P, 0.25, 2, 1e-8),
+        lambda a, b, k: COSTS.focal(a, b, form="published", backend=k), _focal(P, 0.25, 2, 1e-8),
     ),
     "nll": (lambda a, b, k: COSTS.nll(a, b, backend=k), -log_softmax(X, -1)),
     "nll_sigmoid": (
@@ -64,7 +64,7 @@ def test_saturated_logits(driver: Driver) -> None:
     labels = driver.from_numpy(np.array([0]))
     exact = driver.to_numpy(COSTS.focal(labels, logits, backend=driver.backend))[0]
     np.testing.assert_allclose(exact, [-0.0866434, -7.49935, -1.23711, 0.41117, -30, 10], rtol=1e-5)
-    bounded = driver.to_numpy(COSTS.focal(labels, logits, form="parity", backend=driver.backend))
+    bounded = driver.to_numpy(COSTS.focal(labels, logits, form="published", backend=driver.backend))
     np.testing.assert_allclose(bounded[0, [0, 4, 5]], [-0.0866434, -13.81551, 4.60517], rtol=1e-5)
 
 

@@ -25,7 +25,7 @@ EXAMPLES = (
     Example("focal_float64", dtype="float64", options=FOCAL),
     Example("varifocal", options={"class_loss": "varifocal", "alpha": 0.75}),
     Example("ia_bce", options={"class_loss": "ia_bce"}),
-    Example("focal_published", options={**FOCAL, "class_cost_form": "focal_parity"}),
+    Example("focal_published", options={**FOCAL, "class_cost_form": "focal_published"}),
     Example("focal_nll", options={**FOCAL, "class_cost_form": "nll"}),
     Example("focal_other", options={
         **FOCAL, "gamma": 1.5, "alpha": 0.4, "cost_alpha": 0.3, "class_weights": [1.0, 2.0, 0.5],

@@ -149,7 +149,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "varifocal": {"class_loss": "varifocal", "alpha": 0.75},
     "groups": {**FOCAL, "groups": 2},
     "repeat": {"repeat": 2},
-    "parity": {**FOCAL, "class_cost_form": "focal_parity"},
+    "published": {**FOCAL, "class_cost_form": "focal_published"},
     "aligned": {"no_object_weight": 0.3},
 }
 

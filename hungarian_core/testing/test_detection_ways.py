@@ -55,7 +55,10 @@ def test_two_ways_of_the_passes(driver: Driver, example: Example) -> None:
     groups = example.options.get("groups", 1)
     for trial in range(30):
         data = _random(rng, example, odd=(0, 0.05, 0.3)[trial % 3])
-        rest: Any = {"form": ("safe", "parity")[trial % 2], "nan": ("worst", "forbid")[trial // 15]}
+        rest: Any = {
+            "form": ("safe", "published")[trial % 2],
+            "nan": ("worst", "forbid")[trial // 15],
+        }
         loss = hc.DetrLoss(3, **example.options, **rest, check_targets=False).criterion
         arrays = {name: driver.from_numpy(data[name]) for name in ("logits", "boxes")}
         labels = driver.from_numpy(rng.integers(0, 3, (2, 2)))
