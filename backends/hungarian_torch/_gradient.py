@@ -6,6 +6,7 @@ transpose, so tangents come from the same rule. It holds once: what the rule kee
 
 from __future__ import annotations
 
+import inspect
 from contextvars import ContextVar
 from typing import Any
 
@@ -79,6 +80,10 @@ class WithGradient(torch.autograd.Function):
         if ways and torch.is_grad_enabled():
             slopes = [s if s is None else _Once.apply(s, *ways) for s in slopes]
         return (None,) * (3 + ctx.ways) + tuple(slopes)
+
+
+# PyTorch binds the arguments of `forward` at every call, and would make its signature each time.
+WithGradient.forward.__signature__ = inspect.signature(WithGradient.forward)  # type: ignore[attr-defined]
 
 
 class WithTangent(WithGradient):

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core.costs.classes import Activation, ClassCost, LogitStats, power, sigmoid, times
+from hungarian_core.costs.classes import (
+    Activation,
+    ClassCost,
+    LogitStats,
+    as_index,
+    power,
+    sigmoid,
+    times,
+)
 
 ClassLossName = Literal["softmax", "focal", "varifocal", "ia_bce"]
 
@@ -238,6 +246,11 @@ def sigmoid_losses(
     right = targets.matched[..., None] & (classes == label)
     losses = xp.sum(xp.where(right, 0, others), axis=-1) + times(share, own, xp)
     return losses, xp.where(right, (share * own_slope)[..., None], slopes)
+
+
+def class_indices(logits: Array, xp: Namespace) -> Array:
+    """Return the numbers of the classes of `[N, Q, C]`, `[1, 1, C]`, written out to broadcast."""
+    return as_index(xp.cumulative_sum(xp.ones_like(logits[:1, :1, :]), axis=2) - 1, xp)
 
 
 def weights_of(weights: Array, label: Array, xp: Namespace) -> Array:

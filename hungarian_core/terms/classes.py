@@ -23,6 +23,7 @@ from hungarian_core.terms.class_losses import (
     ClassLoss,
     ClassLossName,
     QueryTargets,
+    class_indices,
     cross_entropies,
     sigmoid_losses,
     smoothed_cross_entropies,
@@ -108,15 +109,16 @@ class Classes(Term):
         normalizers = ("labels", "objects") if softmax else ("objects",)
         normalize = normalize or normalizers[0]
         _checks.one_of("normalize", normalize, normalizers, f"with loss={loss.name!r}")
-        weights = None if class_weights is None else tuple(map(float, class_weights))
-        if softmax:
-            weights = (*(weights or (1.0,) * num_classes), float(no_object_weight))
+        self.no_object_weight = float(no_object_weight)
+        self.class_weights: tuple[float, ...] | None = None  # one per logit, where not all are 1
+        if class_weights is not None:
+            nothing = (self.no_object_weight,) if softmax else ()
+            self.class_weights = (*map(float, class_weights), *nothing)
         self.num_classes, self.loss, self.cost = num_classes, loss, cost
         self.weight = _checks.weight("class_weight", weight)
         self.cost_weight = _checks.weight(
             "class_cost", self.weight if cost_weight is None else cost_weight
         )
-        self.class_weights = weights  # one per logit
         self.alpha, self.gamma, self.cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
         self.label_smoothing = _checks.plain(label_smoothing)
         self.normalize, self.on = normalize, on
@@ -206,12 +208,14 @@ class Classes(Term):
         if not self.weight:
             return {}
         xp = problems.xp
-        weights = self._class_weights(problems, summary.stats.logits)
-        costs = times(weights, table("nll", summary.stats, 0.0, 0.0, xp), xp)
+        costs = table("nll", summary.stats, 0.0, 0.0, xp)
+        nothing = times(self.no_object_weight, costs[..., -1:], xp)
+        if self.class_weights is not None:
+            costs = times(self._class_weights(problems, costs), costs, xp)
         picked = self._picked(costs, problems, inputs, tile)
         if problems.weights is not None:
             picked = times(problems.weights[tile[0], None, :], picked, xp)
-        picked = self.weight * (picked - costs[..., -1:])
+        picked = self.weight * (picked - nothing)
         return {"class": transposed(picked, 3, xp)}
 
     def _picked(
@@ -238,8 +242,7 @@ class Classes(Term):
         label, label_weights = matches.of_queries(inputs.labels), None
         if self.softmax:
             label = xp.where(matches.query_matched, label, self.num_logits - 1)
-            weights = self._class_weights(problems, inputs.logits)
-            label_weights = weights_of(weights, label, xp)
+            label_weights = self._label_weights(problems, inputs.logits, label, matches)
         targets = QueryTargets(matches.query_matched, label, iou)
         value, slope = self.values_and_slopes(problems, inputs, summaries, targets, label_weights)
         ignored = None
@@ -250,7 +253,8 @@ class Classes(Term):
         if not self.softmax:
             losses = losses * self.loss.scale(self.alpha)
         elif not self.label_smoothing:  # with it, they are weighted already
-            losses = times(label_weights, losses, xp)
+            some_are_0 = 0 in (self.no_object_weight, *(self.class_weights or ()))
+            losses = times(label_weights, losses, xp) if some_are_0 else label_weights * losses
         if problems.weights is not None:
             of_object = matches.of_queries(problems.weights)
             losses = times(xp.where(matches.query_matched, of_object, 1), losses, xp)
@@ -276,8 +280,10 @@ class Classes(Term):
         if isinstance(summaries, NativeSummary):
             return self._native_losses(problems, inputs, summaries, targets)
         xp = problems.xp
-        classes = self._class_indices(problems, inputs.logits)
-        weights = self._class_weights(problems, inputs.logits)
+        classes = class_indices(inputs.logits, xp)
+        weights = None
+        if self.class_weights is not None or self.label_smoothing:
+            weights = self._class_weights(problems, inputs.logits)
 
         def losses(summary: LogitSummary) -> tuple[Array, Array]:
             n, q = summary.tile
@@ -307,8 +313,7 @@ class Classes(Term):
             ),
             summaries, (1,), problems.xp,
         )  # fmt: skip
-        assert self.class_weights is not None
-        return {"class": times(self.class_weights[-1], nll, problems.xp)}
+        return {"class": times(self.no_object_weight, nll, problems.xp)}
 
     def native(self) -> tuple[str, dict[str, Any] | None]:
         """Return what the native library is to know; None if it has not all of it."""
@@ -355,15 +360,11 @@ class Classes(Term):
         if problems.query_mask is not None:
             claims = claims & problems.query_mask
         label = matches.of_queries(inputs.labels)
-        if self.softmax:
-            label = xp.where(matches.query_matched, label, self.num_logits - 1)
         logits = problems.backend.stop_gradient(inputs.logits)
         own = xp.take_along_axis(logits, label[..., None], axis=-1)[..., 0]
         right = matches.query_matched & (own >= max_logit)
         claimed, there = (problems.per_image(xp.astype(x, dtype)) for x in (claims, problems.mask))
-        right, matched = (
-            problems.per_layer(xp.astype(x, dtype)) for x in (right, matches.query_matched)
-        )
+        right, matched = (problems.per_layer(xp.astype(x, dtype)) for x in (right, matches.matched))
         accuracy = right / xp.where(matched > 0, matched, xp.ones_like(matched))
         return {
             "cardinality_error": xp.mean(xp.abs(claimed - there), axis=1),
@@ -380,16 +381,18 @@ class Classes(Term):
         )  # fmt: skip
         return largest, claims
 
-    # Numbers of the classes; broadcasts are written out everywhere
-
-    def _class_indices(self, problems: MatchingProblems, like: Array) -> Array:
-        """Return the numbers of the classes, `[1, 1, C]`."""
-        numbers = problems.backend.asarray([[list(range(self.num_logits))]], like=like)
-        return as_index(numbers, problems.xp)
-
-    def _class_weights(self, problems: MatchingProblems, like: Array) -> Array | None:
-        """Return the weights of the classes, `[1, 1, C]`, or None if all are 1."""
-        if self.class_weights is None:
-            return None
-        weights = problems.backend.asarray([[list(self.class_weights)]], like=like)
+    def _class_weights(self, problems: MatchingProblems, like: Array) -> Array:
+        """Return the weights of the logits, `[1, 1, C]`."""
+        weights = self.class_weights or (*(1.0,) * self.num_classes, self.no_object_weight)
+        weights = problems.backend.asarray([[list(weights)]], like=like)
         return problems.xp.astype(weights, problems.dtype, copy=False)
+
+    def _label_weights(
+        self, problems: MatchingProblems, like: Array, label: Array, matches: Matches
+    ) -> Array:
+        """Return the weights `[N, Q]` of what the queries are to say."""
+        xp = problems.xp
+        if self.class_weights is not None:
+            return weights_of(self._class_weights(problems, like), label, xp)
+        ones = xp.ones_like(label, dtype=problems.dtype)
+        return xp.where(matches.query_matched, ones, self.no_object_weight)
