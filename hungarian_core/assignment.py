@@ -73,6 +73,12 @@ class Assignment(NamedTuple):
         xp = backend_of(self.cost).namespace(self.cost)
         return self.cost - (xp.sum(self.u, axis=-1) + xp.sum(self.v, axis=-1))
 
+    def _repr_html_(self) -> str | None:
+        # For notebooks. Looking at a matching is rare: an import for training goes without it.
+        from hungarian_core.inspection import _html
+
+        return _html.of_assignment(self)
+
 
 @skip_autograph
 def assign(

@@ -21,8 +21,8 @@ class Explanation:
     """What `explain` found: arrays, records and tables.
 
     ``explanation[sample]`` is the explanation of one sample or of several; `sample` indexes the
-    batch axes. ``str(explanation)`` is a table as text, and rich prints it in colour. Arrays are
-    NumPy's and hold NaN where a row has no such value.
+    batch axes. ``str(explanation)`` is a table as text, rich prints it in colour, and a notebook
+    shows it. Arrays are NumPy's and hold NaN where a row has no such value.
 
     Attributes:
         col4row: `(..., n)` int64, the column of each row, -1 = unmatched.
@@ -93,9 +93,7 @@ class Explanation:
 
     def place(self) -> dict[str, int]:
         """Return the place of one sample by the names of the batch axes, as in `records`."""
-        place = self.index.tolist()
-        others = [f"axis_{k}" for k in range(len(place) - 2)]
-        return dict(zip([*others, *("layer", "sample")[-len(place) :]], place, strict=False))
+        return _text.place_of(self.index.tolist())
 
     def records(self) -> list[dict[str, Any]]:
         """Return a dictionary of plain Python values for each valid row.
@@ -158,6 +156,11 @@ class Explanation:
 
     def __rich__(self) -> Any:
         return self.rich()
+
+    def _repr_html_(self) -> str:
+        from hungarian_core.inspection import _html  # which imports this module
+
+        return _html.of_explanation(self)
 
     def _record(self, at: tuple[int, ...], row: int) -> dict[str, Any]:
         col, other = int(self.col4row[at][row]), int(self.runner_up[at][row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ class _View(NamedTuple):
 
 def plain(explanation: Explanation, limit: int | None, samples: int | None) -> str:
     """Return what `Explanation.text` does."""
-    views, rest = _views(explanation, limit, samples)
+    views, rest = views_of(explanation, limit, samples)
     blocks = []
     for view in views:
         table = [view.headers, *view.lines] if view.lines else []
@@ -49,7 +50,7 @@ def rich(explanation: Explanation, limit: int | None, samples: int | None) -> An
         raise ImportError(
             'coloured tables need rich: pip install "hungarian-core[plot]"; text() does not'
         ) from error
-    views, rest = _views(explanation, limit, samples)
+    views, rest = views_of(explanation, limit, samples)
     shown: list[Any] = []
     for view in views:
         shown.append(Text(view.title, style="bold"))
@@ -64,7 +65,7 @@ def rich(explanation: Explanation, limit: int | None, samples: int | None) -> An
     return Group(*shown, *map(Text, rest))
 
 
-def _views(
+def views_of(
     explanation: Explanation, limit: int | None, samples: int | None
 ) -> tuple[list[_View], list[str]]:
     """Return what is shown of the first samples, and a line about the others."""
@@ -89,7 +90,7 @@ def _view(one: Explanation, limit: int | None) -> _View:
     free_rows, free_cols = np.flatnonzero(one.unmatched_rows), np.flatnonzero(one.unmatched_cols)
     for what, free, valid in (("rows", free_rows, one.rows), ("columns", free_cols, one.cols)):
         if len(free):
-            notes.append(f"unmatched {what}: {len(free)} of {valid.sum()}: {_ranges(free)}")
+            notes.append(f"unmatched {what}: {len(free)} of {valid.sum()}: {ranges(free)}")
     headers = ["row", "column", "cost", *one.terms, "runner-up", "its cost", "margin"]
     lines = [_line(one, int(row)) for row in rows]
     close = one.margin[rows] <= 1e-6 * np.abs(one.cost[rows])
@@ -99,7 +100,7 @@ def _view(one: Explanation, limit: int | None) -> _View:
 
 def _title(one: Explanation) -> str:
     """Return the line above a table."""
-    place = ", ".join(f"{name} {at}" for name, at in one.place().items())
+    place = named(one.place())
     if one.failed:
         what = "no matching: costs are NaN or -inf, or it is infeasible"
     elif not one.rows.any():
@@ -145,7 +146,18 @@ def _least(margins: np.ndarray) -> str:
     return f"margins from {_number(margins[0])}"
 
 
-def _ranges(indices: np.ndarray) -> str:
+def place_of(index: Sequence[int]) -> dict[str, int]:
+    """Return the place of a sample by the names of the batch axes, as in `Explanation.records`."""
+    others = [f"axis_{k}" for k in range(len(index) - 2)]
+    return dict(zip([*others, *("layer", "sample")[-len(index) :]], index, strict=False))
+
+
+def named(place: Mapping[str, int]) -> str:
+    """Return a place in words."""
+    return ", ".join(f"{name} {at}" for name, at in place.items())
+
+
+def ranges(indices: np.ndarray) -> str:
     """Return sorted indices such as 0, 1, 2, 5 as "0-2, 5"."""
     ends = np.flatnonzero(np.diff(indices) != 1)
     pieces = [
