@@ -4,8 +4,6 @@ Every function converts what it is given to JAX arrays; signatures and documenta
 those of `hungarian_core`.
 """
 
-from jax import export as _export
-
 import hungarian_core as _core
 from hungarian_core import AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets, bind
 from hungarian_jax._backend import JaxBackend, backend
@@ -21,11 +19,18 @@ pad_targets = bind(_core.pad_targets, backend)
 pit_loss = bind(_core.pit_loss, backend)
 compute_euclidean_distance = _core.compute_euclidean_distance
 
-# So that an exported program may take and return them.
-for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets):
-    _export.register_namedtuple_serialization(
-        _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
-    )
+# So that an exported program may take and return them. Up to JAX 0.6.0, `jax.export` needs absl,
+# which JAX does not bring: where it is missing, nothing is exported.
+try:
+    from jax import export as _export
+except ModuleNotFoundError as _error:
+    if _error.name != "absl":
+        raise
+else:
+    for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets):
+        _export.register_namedtuple_serialization(
+            _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
+        )
 
 
 class HungarianLoss(_core.HungarianLoss):
