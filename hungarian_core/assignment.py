@@ -164,7 +164,7 @@ def assign(
         warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
     problem = Problem(cost, rows, cols, unmatched, maximize, nan)
     found = solve(problem, solver=solver, backend=backend)
-    col4row, row4col, total, u, v, status = found  # a slice of a named tuple stops Dynamo 2.6
+    col4row, row4col, total, u, v, status = found  # a slice of a named tuple stops old Dynamos
     _checks.raise_unless_solved(
         status, nan, backend, xp, unmatched_cost=unmatched, rows=rows, maximize=maximize
     )

@@ -146,7 +146,8 @@ def matched(cost: Array, problem: RelaxedProblem, samples: int | None = None) ->
     if status is not None and samples is not None:
         status = status[0, ...]
     _checks.raise_unless_solved(status, "raise", backend, xp)
-    return Assignment(*found[:5])
+    col4row, row4col, total, u, v, _ = found  # a slice of a named tuple stops old Dynamos
+    return Assignment(col4row, row4col, total, u, v)
 
 
 def total_with_gradient(cost: Array, found: Assignment, backend: Backend, xp: Namespace) -> Array:
