@@ -79,6 +79,18 @@ class Backend:
         """Return the shape of `x`: an int where known, else a scalar index array."""
         return tuple(x.shape)
 
+    def require_equal(self, what: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+        """Have the program fail when it runs if extents differ, some of them unknown by now.
+
+        By default nothing: whoever knows all extents, or compares those that are open without being
+        asked, has nothing left to do.
+
+        Args:
+            what: What has these extents, for the message.
+            came: The extents, as `shape` has them.
+            expected: As many that they have to be equal to.
+        """
+
     def asarray(self, x: Any, like: Array | None = None) -> Array:
         """Turn `x` into an array of this framework, on the device of `like` if given.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._extents import broadcastable, require_equal, same
 from hungarian_core._options import array as array
 from hungarian_core._options import flag as flag
 from hungarian_core._options import is_number as is_number
@@ -40,11 +41,6 @@ def integral(name: str, x: Array, xp: Namespace) -> None:
         raise ValueError(f"{name} has dtype {x.dtype}; expected integers, one class per object")
 
 
-def same(extent: Any, other: Any) -> bool:
-    """Say whether two extents agree, as far as is known while tracing."""
-    return not (isinstance(extent, int) and isinstance(other, int)) or extent == other
-
-
 def cost_shape(shape: tuple[Any, ...]) -> None:
     """Check the number of axes of a cost array."""
     if len(shape) < 2:
@@ -65,6 +61,7 @@ def mask(name: str, x: Array, shape: tuple[Any, ...], backend: Backend, xp: Name
     if len(came) != len(shape) or not all(same(a, b) for a, b in zip(came, shape, strict=True)):
         hint = "; masks are not broadcast" if broadcastable(came, shape) else ""
         raise ValueError(f"{name} has shape {came}; expected {shape}, one entry each{hint}")
+    require_equal(name, came, shape)
 
 
 def unmatched_cost_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
@@ -117,14 +114,15 @@ def sets(
             f"{names[0]} has shape {true} and {names[1]} {pred}; expected equal {axes[0]} and "
             f"{axes[2]} (only {axes[1]} may differ){hint}"
         )
+    what = f"{axes[0]} and {axes[2]} of {names[0]} and {names[1]}"
+    require_equal(what, (true[0], true[2]), (pred[0], pred[2]))
 
 
 def boxes(name: str, shape: tuple[Any, ...]) -> None:
     """Check that the last axis of an array holds boxes."""
     if not shape or not same(shape[-1], 4):
-        raise ValueError(
-            f"{name} has shape {shape}; expected (..., 4): one box along the last axis"
-        )
+        raise ValueError(f"{name} has shape {shape}; expected (..., 4): one box on the last axis")
+    require_equal(f"the last axis of {name}", shape[-1:], (4,))
 
 
 def paired(a: tuple[Any, ...], b: tuple[Any, ...], pairwise: bool) -> None:
@@ -151,6 +149,7 @@ def classes(labels: tuple[Any, ...], logits: tuple[Any, ...]) -> None:
             f"labels has shape {labels} and logits {logits}; expected (..., n) and (..., m, C) "
             "with equal batch dimensions"
         )
+    require_equal("batch dimensions of labels and logits", labels[:-1], logits[:-2])
 
 
 def labels(outside: Array, given: Array, expected: str, backend: Backend, xp: Namespace) -> None:
@@ -215,6 +214,7 @@ def features_of(name: str, truth: tuple[Any, ...], prediction: tuple[Any, ...]) 
             f"terms[{name!r}] compares truth of shape {truth} and prediction {prediction}; "
             "expected (..., n, d) and (..., m, d)"
         )
+    require_equal(f"features of terms[{name!r}]", truth[-1:], prediction[-1:])
 
 
 def returned(name: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
@@ -224,6 +224,7 @@ def returned(name: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> Non
             f"{name} returned shape {came}; expected {expected}: one row per true object, one "
             "column per prediction, the features reduced"
         )
+    require_equal(f"what {name} returned", came, expected)
 
 
 def features(came: Any, slices: list[int]) -> None:
@@ -233,6 +234,7 @@ def features(came: Any, slices: list[int]) -> None:
             f"y_pred has {came} features and slices {slices} add up to {sum(slices)}; "
             "expected the slices to cover the last axis"
         )
+    require_equal("features of y_pred and the sum of slices", (came,), (sum(slices),))
 
 
 def positive(name: str, *values: Any) -> None:
@@ -249,6 +251,8 @@ def numbers(cost: str, came: Any, expected: int, what: str, times: bool = False)
             f"the cost {cost!r} got vectors of {came} numbers; expected "
             f"{'a multiple of ' if times else ''}{expected}: {what}"
         )
+    wanted = 0 if times else expected
+    require_equal(f"numbers of cost {cost!r}", (came % expected if times else came,), (wanted,))
 
 
 def masks(targets: tuple[Any, ...], logits: tuple[Any, ...], axes: Any, pairwise: bool) -> int:
@@ -267,6 +271,7 @@ def masks(targets: tuple[Any, ...], logits: tuple[Any, ...], axes: Any, pairwise
             f"(..., {columns}) with masks of one size and axes before them that broadcast; "
             f"axes={axes} says that the last {axes} are a mask"
         )
+    require_equal("the size of masks in targets and logits", targets[-axes:], logits[-axes:])
     return axes
 
 
@@ -282,6 +287,7 @@ def sampled(masks: tuple[Any, ...], points: tuple[Any, ...]) -> None:
             f"masks has shape {masks} and points {points}; expected (..., K, H, W) and "
             "(..., P, 2) with axes before them that broadcast"
         )
+    require_equal("the last axis of points", points[-1:], (2,))
 
 
 def chosen(count: Any, ratio: Any, candidates: tuple[Any, ...]) -> tuple[int, float]:
@@ -297,12 +303,6 @@ def chosen(count: Any, ratio: Any, candidates: tuple[Any, ...]) -> tuple[int, fl
     if not 0 <= share <= 1:
         raise ValueError(f"importance_ratio is {ratio!r}; expected a number from 0 to 1")
     return count, share
-
-
-def broadcastable(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """Say whether two shapes broadcast against each other, as far as is known while tracing."""
-    pairs = zip(reversed(a), reversed(b), strict=False)
-    return all(same(x, y) or x == 1 or y == 1 for x, y in pairs)
 
 
 def slices(sizes: Any, chosen: Any, losses: Any, weights: Any) -> None:

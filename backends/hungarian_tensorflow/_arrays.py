@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager.context import context
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 # Tensors without one shape and a value for each entry, and what to do.
 _DENSE = {
@@ -64,3 +66,34 @@ def extents(shape: Any) -> Any:
     if all(isinstance(extent, int) for extent in shape):
         return shape
     return tf.stack([tf.cast(extent, tf.int64) for extent in shape])
+
+
+def shape(x: tf.Tensor) -> tuple[Any, ...]:
+    """Return the shape of a tensor, with a scalar tensor for each extent that is unknown."""
+    if x.shape.is_fully_defined():
+        return tuple(x.shape)
+    if x.shape.rank is None:
+        raise ValueError(f"a tensor of unknown rank came ({x}); set its rank with ensure_shape")
+    dynamic = tf.shape(x, out_type=tf.int64)
+    return tuple(dynamic[k] if s is None else s for k, s in enumerate(x.shape))
+
+
+def in_xla() -> bool:
+    """Say whether the graph that is being made is for XLA."""
+    return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def require_equal(what: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    """Have a graph fail when it runs if extents differ; see `Backend.require_equal`.
+
+    A graph runs an assertion although nothing comes of it. XLA leaves it out, but not what it
+    asserts, and knows all extents when it compiles: there a reshape that does not fit is an error,
+    which says no more than the name of its node.
+    """
+    a, b = (tf.cast(extents(side), tf.int32) for side in (came, expected))
+    fits = tf.reduce_all(tf.equal(a, b))
+    if in_xla():
+        name = "expected_equal_" + re.sub(r"\W+", "_", what)
+        for x, y in zip(tf.unstack(a), tf.unstack(b), strict=True):
+            fits = fits & tf.reduce_all(tf.reshape(tf.fill([x], True), [y], name=name))
+    tf.debugging.Assert(fits, [f"hungarian_core: {what}: the extents", a, "came; expected", b])

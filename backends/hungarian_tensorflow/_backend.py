@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from hungarian_core import Backend, Problem, Solution, host_array, host_solver
 from hungarian_tensorflow import _arrays, _gradient, _namespace, _program
@@ -22,12 +21,10 @@ class TensorFlowBackend(Backend):
         return _namespace
 
     def shape(self, x: tf.Tensor) -> tuple[Any, ...]:
-        if x.shape.is_fully_defined():
-            return tuple(x.shape)
-        if x.shape.rank is None:
-            raise ValueError(f"a tensor of unknown rank came ({x}); set its rank with ensure_shape")
-        dynamic = tf.shape(x, out_type=tf.int64)
-        return tuple(dynamic[k] if s is None else s for k, s in enumerate(x.shape))
+        return _arrays.shape(x)
+
+    def require_equal(self, what: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+        _arrays.require_equal(what, came, expected)
 
     def asarray(self, x: Any, like: tf.Tensor | None = None) -> tf.Tensor:
         if tf.is_tensor(x) or isinstance(x, tf.Variable):
@@ -42,7 +39,7 @@ class TensorFlowBackend(Backend):
     def on_host(self, x: tf.Tensor) -> bool:
         if tf.executing_eagerly():
             return "CPU" in x.device
-        return not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+        return not _arrays.in_xla()
 
     def stop_gradient(self, x: tf.Tensor) -> tf.Tensor:
         with _arrays.unwatched():  # what is infinite has been seen already, or is meant

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._checks import one_of, same
+from hungarian_core._checks import one_of
+from hungarian_core._extents import require_equal, same
 from hungarian_core._registry import backend_of
 from hungarian_core.costs.vectors import COSTS, CostFunction
 
@@ -92,6 +93,7 @@ def pair_losses(name: str, came: tuple[Any, ...], expected: tuple[Any, Any]) -> 
             f"{name} returned shape {came} for matched pairs; expected {expected}: one value per "
             "pair, the features reduced"
         )
+    require_equal(f"what {name} returned", came, expected)
 
 
 def per_pair(

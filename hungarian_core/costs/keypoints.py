@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Namespace
+from hungarian_core._extents import features
 from hungarian_core._settings import changed, written
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.costs.vectors import CostFunction
@@ -83,7 +84,7 @@ class KeypointDistance:
         what = f"{'x, y and v' if self.visibility else 'x and y'} of {count} keypoints" + (
             ", and the area" if area is None else ""
         )
-        _checks.numbers("keypoint_distance", a.shape[-1], extent, what)
+        _checks.numbers("keypoint_distance", features(a), extent, what)
         size = (a[..., extent - 1] if area is None else area) + math.ulp(1.0)
         total, labelled = 0, 0 if self.visibility else count
         # One keypoint after the other: nothing here is K times as large as the result.

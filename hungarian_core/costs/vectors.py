@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Namespace
+from hungarian_core._extents import features
 
 CostFunction = Callable[[Namespace, Array, Array], Array]
 
@@ -99,7 +100,7 @@ def _unit(xp: Namespace, a: Array) -> tuple[Array, Array]:
 
 
 def _direction(xp: Namespace, angles: Array) -> Array:
-    _checks.numbers("great_circle", angles.shape[-1], 2, "azimuth and elevation")
+    _checks.numbers("great_circle", features(angles), 2, "azimuth and elevation")
     azimuth, elevation = angles[..., 0], angles[..., 1]
     level = xp.cos(elevation)
     x, y, z = level * xp.cos(azimuth), level * xp.sin(azimuth), xp.sin(elevation)
@@ -113,7 +114,7 @@ def points(xp: Namespace, a: Array, b: Array) -> Array:
     distance 0 has the gradient 0.
     """
     difference = a - b
-    _checks.numbers("points", difference.shape[-1], 2, "x and y of every point", times=True)
+    _checks.numbers("points", features(difference), 2, "x and y of every point", times=True)
     x, y = difference[..., 0::2], difference[..., 1::2]
     return xp.mean(_norm(xp, x * x + y * y), axis=-1)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hungarian_core._checks import one_of, real, same, whole
+from hungarian_core._checks import one_of, real, whole
+from hungarian_core._extents import require_equal, same
 
 __all__ = ["association", "distance_shape", "one_of", "real", "size", "structure"]
 
@@ -26,6 +27,7 @@ def association(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     """Check that the true association has the shape of the distances."""
     if len(came) != len(shape) or not all(same(a, b) for a, b in zip(came, shape, strict=True)):
         raise ValueError(f"association has shape {came}; expected that of distance, {shape}")
+    require_equal("association", came, shape)
 
 
 def size(name: str, value: Any) -> None:

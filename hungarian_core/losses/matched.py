@@ -14,6 +14,7 @@ from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._extents import features
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
@@ -226,7 +227,7 @@ class HungarianLoss(Loss):
 
     def _matching_cost(self, xp: Namespace, a: Array, b: Array) -> Array:
         """Return the costs `[B, n, m]` of the chosen slice of a[B, n, 1, d] and b[B, 1, m, d]."""
-        _checks.features(b.shape[-1], self.slices)
+        _checks.features(features(b), self.slices)
         chosen = self._ranges[self.slice_index_to_compute_assignment]
         a, b = a[:, :, :, chosen], b[:, :, :, chosen]
         if isinstance(self.compute_cost_matrix_fn, str):

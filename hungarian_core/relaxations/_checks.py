@@ -7,6 +7,7 @@ from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._extents import require_equal, same
 
 NOISES = ("gaussian", "gumbel")
 _NUMBERS = {"temperature", "interpolation", "tolerance", "noise_scale"}
@@ -124,8 +125,9 @@ def network(params: Any) -> None:
 
 def target(came: tuple[Any, ...], cost: tuple[Any, ...]) -> None:
     """Check the shape of a true association against that of the costs."""
-    if len(came) != len(cost) or not all(map(_checks.same, came, cost)):
+    if len(came) != len(cost) or not all(map(same, came, cost)):
         raise ValueError(
             f"target has shape {came} and cost {cost}; expected equal shapes (..., n, m): an "
             "association matrix, such as Assignment.mask() returns"
         )
+    require_equal("target", came, cost)

@@ -8,7 +8,8 @@ from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._checks import labels as label_range
-from hungarian_core._checks import one_of, same, whole
+from hungarian_core._checks import one_of, whole
+from hungarian_core._extents import require_equal, same
 
 Extents = tuple[int | str, ...]
 
@@ -120,12 +121,15 @@ def output_shapes(
                 + (f", or {_text(*front[1:], *extents)} of the last layer" if fronts[1:] else "")
                 + f", as {first} has {shape}"
             )
+        rank = len(shapes[name]) - len(extents)
+        _require(name, shapes[name], (*front[len(front) - rank :], *extents))
     queries = front[-1]
     if isinstance(queries, int) and (queries % groups or not queries):
         raise ValueError(
             f"{first} has shape {shape}, with {queries} queries; expected groups={groups} of equal "
             "size, of one query at least"
         )
+    require_equal("queries left over by groups", (queries % groups,), (0,))
     return front
 
 
@@ -134,6 +138,12 @@ def _fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
     return len(shape) == len(expected) and all(
         isinstance(b, str) or same(a, b) for a, b in zip(shape, expected, strict=True)
     )
+
+
+def _require(what: str, shape: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    """Have a program compare, when it runs, what `_fits` could not."""
+    known = [k for k, extent in enumerate(expected) if not isinstance(extent, str)]
+    require_equal(what, tuple(shape[k] for k in known), tuple(expected[k] for k in known))
 
 
 def _text(*extents: Any) -> str:
@@ -147,6 +157,7 @@ def logit_shape(shape: tuple[Any, ...], logits: int, softmax: bool) -> None:
         raise ValueError(
             f"logits has shape {shape}, with {shape[-1]} classes; expected {logits}: {kind}"
         )
+    require_equal("classes of logits", shape[-1:], (logits,))
 
 
 def field_shapes(
@@ -160,12 +171,17 @@ def field_shapes(
             f"{first} has shape {shape}; expected {_text('B', 'M', *extents)} with B = {images}, "
             "the number of images"
         )
+    require_equal(f"images of {first} and of the outputs", shape[:1], (images,))
     for name, extents in wanted.items():
-        if name in shapes and not _fits(shapes[name], (*shape[:2], *extents)):
+        expected = (*shape[:2], *extents)
+        if name not in shapes:
+            continue
+        if not _fits(shapes[name], expected):
             raise ValueError(
                 f"targets: {name} has shape {shapes[name]}; expected "
                 f"{_text('B', 'M', *extents)}, as {first} has {shape}"
             )
+        _require(f"targets: {name}", shapes[name], expected)
 
 
 def fields_there(fields: Mapping[str, Any], wanted: Mapping[str, Extents]) -> None:
@@ -189,6 +205,7 @@ def vectors(names: tuple[str, str], truth: tuple[Any, ...], prediction: tuple[An
             f"{names[0]} of the targets has shape {truth} and {names[1]} of the outputs "
             f"{prediction}; expected equally many features, the last axis"
         )
+    require_equal(f"features of {names[0]} and {names[1]}", truth[-1:], prediction[-1:])
 
 
 def labels_fit(
@@ -223,6 +240,7 @@ def query_mask(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace
             + (f" or {shape}" if len(shape) > 2 else "")
             + ", True where there is a query"
         )
+    require_equal("query_mask", came, shape[len(shape) - len(came) :])
 
 
 def objects_of_queries(
@@ -235,6 +253,7 @@ def objects_of_queries(
             f"assignment has dtype {x.dtype} and shape {came}; expected integers "
             f"{' or '.join(map(str, dict.fromkeys(expected)))}: the object of each query, or -1"
         )
+    require_equal("assignment", came, next(x for x in expected if len(x) == len(came)))
 
 
 def objects_there(wrong: Array, at: Array, objects: Any, xp: Namespace) -> None:
@@ -265,6 +284,7 @@ def extra_cost(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     layers, images, _, objects, queries = shape
     for expected in ((images, objects, queries), (layers, images, objects, queries), shape):
         if len(came) == len(expected) and all(map(same, came, expected)):
+            require_equal("extra_cost", came, expected)
             return
     raise ValueError(
         f"extra_cost has shape {came}; expected (B, M, Q), (L, B, M, Q) or (L, B, groups, M, Q), "
@@ -276,6 +296,7 @@ def image_weights(came: tuple[Any, ...], images: Any) -> None:
     """Check the shape of the weights of images."""
     if len(came) != 1 or not same(came[0], images):
         raise ValueError(f"image_weights has shape {came}; expected ({images},), one per image")
+    require_equal("image_weights", came, (images,))
 
 
 def mask_arguments(loss: Any, masks: Any) -> None:
@@ -310,6 +331,8 @@ def mask_shapes(masks: tuple[Any, ...], truth: tuple[Any, ...], dense: bool) -> 
             f"masks has shape {masks} and the masks of the targets {truth}; expected equal height "
             "and width: resize one, or pass points="
         )
+    if dense:
+        require_equal("the size of masks and of those of targets", masks[-2:], truth[-2:])
 
 
 def brief(x: Any) -> str:

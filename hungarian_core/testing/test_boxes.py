@@ -295,11 +295,11 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
         ),
         (
             lambda x, k: BOXES.area(x[:, :3], format="xyxy", backend=k),
-            "boxes has shape (2, 3); expected (..., 4): one box along the last axis",
+            "boxes has shape (2, 3); expected (..., 4): one box on the last axis",
         ),
         (
             lambda x, k: BOXES.giou(x, x[:, :3], format="xyxy", backend=k),
-            "b has shape (2, 3); expected (..., 4): one box along the last axis",
+            "b has shape (2, 3); expected (..., 4): one box on the last axis",
         ),
         (
             lambda x, k: BOXES.giou(x, x[0, :], format="xyxy", pairwise=True, backend=k),
