@@ -20,7 +20,15 @@ from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import COSTS, CostFunction, euclidean
 from hungarian_core.costs._functions import called, cost_function, pair_losses, per_pair
 from hungarian_core.losses.base import Loss
-from hungarian_core.losses.pairs import AXES, Inputs, Reduction, gather, inputs, reduce, settle
+from hungarian_core.losses.pairs import (
+    AXES,
+    Reduction,
+    Sets,
+    checked_sets,
+    gather,
+    mask_losses,
+    reduce,
+)
 
 PairLoss = Callable[[Array, Array], Array]
 
@@ -82,14 +90,14 @@ def loss(
     matching_cost = cost_function("cost", cost)
     measure = matching_cost if pair_loss is None else cost_function("pair_loss", pair_loss)
     backend = get_backend(backend, y_true=y_true, y_pred=y_pred, mask=mask, pred_mask=pred_mask)
-    sets = inputs(y_true, y_pred, mask, pred_mask, backend)
+    sets = checked_sets(y_true, y_pred, mask, pred_mask, backend)
     names = ("cost", "cost" if pair_loss is None else "pair_loss")
     value = _matched(sets, backend, matching_cost, measure, names, reduction, nan, solver)
     return value if return_assignment else value[0]
 
 
 def _matched(
-    sets: Inputs,
+    sets: Sets,
     backend: Backend,
     cost: CostFunction,
     measure: CostFunction,
@@ -116,7 +124,7 @@ def _matched(
     truth, prediction, matched = gather(y_true, y_pred, assignment, backend, xp)
     each = measure(xp, truth, prediction)
     pair_losses(names[1], backend.shape(each), expected[:2])
-    each = settle(each, matched, assignment, xp)
+    each = mask_losses(each, matched, assignment, xp)
     value = reduce(each, matched, reduction, backend, xp)
     return xp.astype(value, sets.dtype, copy=False), assignment
 
@@ -208,7 +216,7 @@ class HungarianLoss(Loss):
         backend = get_backend(
             self.backend, y_true=y_true, y_pred=y_pred, mask=mask, pred_mask=pred_mask
         )
-        sets = inputs(y_true, y_pred, mask, pred_mask, backend)
+        sets = checked_sets(y_true, y_pred, mask, pred_mask, backend)
         n, m = backend.shape(sets.true)[1], backend.shape(sets.pred)[1]
         known = isinstance(n, int) and isinstance(m, int)
         why_not = None

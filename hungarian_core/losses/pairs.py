@@ -20,7 +20,7 @@ Reduction = Literal["mean", "sum", "none", "sample"]
 AXES = ("batch_size", "num_objects", "num_features")
 
 
-class Inputs(NamedTuple):
+class Sets(NamedTuple):
     """Two sets, checked and in the dtype to compute in."""
 
     true: Array  # [B, n, d]
@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
     dtype: Any  # of the result
 
 
-def inputs(
+def checked_sets(
     y_true: Array,
     y_pred: Array,
     mask: Array | None,
@@ -39,7 +39,7 @@ def inputs(
     *,
     names: tuple[str, str, str] = ("y_true", "y_pred", "pred_mask"),
     axes: tuple[str, str, str] = AXES,
-) -> Inputs:
+) -> Sets:
     """Return the checked inputs in the dtype to compute in, and the dtype of the result.
 
     `names` are what the user calls the two sets and the mask of the predictions, and `axes` those
@@ -60,15 +60,15 @@ def inputs(
     if pred_mask is not None:
         pred_mask = backend.asarray(pred_mask, like=y_pred)
         _checks.mask(names[2], pred_mask, shape_pred[:2], backend, xp)
-    wide = solving_dtype(y_pred.dtype, xp)
-    dtype = y_pred.dtype if xp.isdtype(y_pred.dtype, "real floating") else wide
-    y_true, y_pred = (xp.astype(x, wide, copy=False) for x in (y_true, y_pred))
+    compute_dtype = solving_dtype(y_pred.dtype, xp)
+    dtype = y_pred.dtype if xp.isdtype(y_pred.dtype, "real floating") else compute_dtype
+    y_true, y_pred = (xp.astype(x, compute_dtype, copy=False) for x in (y_true, y_pred))
     # What is masked may hold anything. Chosen before any arithmetic, so that no gradient meets it.
     if mask is not None:
         y_true = xp.where(mask[:, :, None], y_true, 0)
     if pred_mask is not None:
         y_pred = xp.where(pred_mask[:, :, None], y_pred, 0)
-    return Inputs(y_true, y_pred, mask, pred_mask, dtype)
+    return Sets(y_true, y_pred, mask, pred_mask, dtype)
 
 
 _warned: list[tuple[str, str]] = []
@@ -119,14 +119,14 @@ def gather(
     return y_true, xp.where(matched[:, :, None], gathered, backend.stop_gradient(y_true)), matched
 
 
-def settle(each: Array, matched: Array, assignment: Assignment, xp: Namespace) -> Array:
+def mask_losses(each: Array, matched: Array, assignment: Assignment, xp: Namespace) -> Array:
     """Return the losses of pairs, 0 where unmatched and NaN in samples without a matching."""
     each = xp.where(matched, each, 0)
     return xp.where(xp.isnan(assignment.cost)[:, None], float("nan"), each)
 
 
 def reduce(each: Array, matched: Array, reduction: str, backend: Backend, xp: Namespace) -> Array:
-    """Return the losses of pairs `[B, n]`, settled, reduced as for `hungarian_core.loss`."""
+    """Return the masked losses of pairs `[B, n]`, reduced as for `hungarian_core.loss`."""
     if reduction == "none":
         return each
     count = xp.astype(matched, each.dtype)

@@ -17,7 +17,7 @@ from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs import CostFunction
 from hungarian_core.costs._functions import guarded, pair_losses
-from hungarian_core.losses.pairs import Reduction, gather, inputs, reduce, settle
+from hungarian_core.losses.pairs import Reduction, checked_sets, gather, mask_losses, reduce
 
 SignalMetric = Literal["si_sdr", "snr", "l1", "mse"]
 
@@ -104,7 +104,7 @@ def pit_loss(
     backend = get_backend(
         backend, estimates=estimates, references=references, mask=mask, estimate_mask=estimate_mask
     )
-    references, estimates, mask, estimate_mask, dtype = inputs(
+    references, estimates, mask, estimate_mask, dtype = checked_sets(
         references,
         estimates,
         mask,
@@ -119,7 +119,7 @@ def pit_loss(
         estimates = estimates - xp.mean(estimates, axis=-1, keepdims=True)
 
     a, b = backend.stop_gradient(references), backend.stop_gradient(estimates)
-    if estimate_mask is not None:  # the sum is none of least level, see `_squared_distances`
+    if estimate_mask is not None:  # their sum is none of least size, see `_squared_distances`
         b = xp.where(estimate_mask[:, :, None], b, xp.sum(b, axis=1, keepdims=True))
     if kind.matrix is None:
         pairwise = _side_by_side(xp, a, b, backend, kind.pairs)
@@ -132,7 +132,7 @@ def pit_loss(
     reference, estimate, matched = gather(references, estimates, assignment, backend, xp)
     each = kind.pairs(xp, reference, estimate)
     pair_losses("metric", backend.shape(each), backend.shape(matched))
-    each = settle(each, matched, assignment, xp)
+    each = mask_losses(each, matched, assignment, xp)
     value = xp.astype(reduce(each, matched, reduction, backend, xp), dtype, copy=False)
     return (value, assignment) if return_assignment else value
 
@@ -214,17 +214,18 @@ def _mse_matrix(xp: Namespace, y: Array, x: Array, backend: Backend) -> Array:
 
 
 def _squared_distances(xp: Namespace, y: Array, x: Array) -> Array:
-    """Return ``|y - x|²``, from signals without the level that the estimates of a sample share.
+    """Return ``|y - x|²``, of signals less the common offset of the estimates of a sample.
 
-    It is the mean of least size, if all means have one sign: taken off, it makes no estimate
-    larger, and a reference only where that is far from every estimate. So fewer digits cancel.
+    Subtracting it before the square is expanded loses fewer digits. The offset is the mean of
+    least size if all means have one sign, else 0: taken off, it makes no estimate larger, and a
+    reference only where that is far from every estimate.
     """
     means = xp.mean(x, axis=-1)
     # Their sum is none of least size, and is there where there are no estimates.
     means = xp.concat([means, xp.sum(means, axis=1, keepdims=True)], axis=1)
     least, most = xp.min(means, axis=1)[:, None, None], xp.max(means, axis=1)[:, None, None]
-    level = xp.where(least > 0, least, xp.where(most < 0, most, 0))
-    yy, xx, xy = _products(xp, y - level, x - level)
+    offset = xp.where(least > 0, least, xp.where(most < 0, most, 0))
+    yy, xx, xy = _products(xp, y - offset, x - offset)
     return _difference(xp, yy + xx, xy)
 
 
