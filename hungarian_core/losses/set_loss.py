@@ -123,6 +123,8 @@ class SetLoss(Loss):
         for term in terms:
             if term.needs_iou and not any(type(x).iou is not Term.iou for x in terms):
                 checks.no_iou(repr(term))
+            if match_by == "loss":
+                checks.alignable(term)
 
     def __call__(
         self,

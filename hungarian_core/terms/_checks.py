@@ -51,12 +51,13 @@ def class_options(
     return num_classes
 
 
-def alignable(loss: str, label_smoothing: float) -> None:
-    """Check that what a match changes of a loss of classes is known before the match."""
-    if loss != "softmax" or label_smoothing:
+def alignable(term: Any) -> None:
+    """Check that a term can be matched by its loss."""
+    if not term.alignable():
         raise ValueError(
-            f"loss={loss!r} with label_smoothing={label_smoothing} cannot be matched by; expected "
-            "loss='softmax' without smoothing for match_by='loss'"
+            f"{brief(term)} cannot be matched by its loss; expected match_by='cost', or terms "
+            "whose loss is known before the match: Boxes, Pairs, Masks, and Classes with "
+            "loss='softmax' and no label_smoothing"
         )
 
 
@@ -313,6 +314,15 @@ def mask_groups(groups: Any) -> None:
     """Check that masks are not matched in groups."""
     if groups != 1:
         raise ValueError(f"groups is {groups}; expected 1 with masks")
+
+
+def candidates_alignable(candidates: Any) -> None:
+    """Check that masks that are matched by their loss are compared at the same points."""
+    if candidates is not None:
+        raise ValueError(
+            "candidates came with match_by='loss', and of them each pair takes others; expected "
+            "points, or none for all pixels"
+        )
 
 
 def candidates_given(given: bool) -> None:

@@ -94,6 +94,10 @@ class Boxes(Term):
         distance, overlap = self._compare(problems, inputs, tile)
         return self._matrices(self.bbox_cost * distance, -self.giou_cost * overlap, problems)
 
+    def alignable(self) -> bool:
+        """A pair's loss is known."""
+        return True
+
     def loss_changes(
         self, problems: MatchingProblems, inputs: BoxInputs, tile: Tile, summary: None
     ) -> dict[str, Array]:

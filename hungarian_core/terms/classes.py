@@ -136,8 +136,6 @@ class Classes(Term):
         """The number of logits of a query."""
         return self.num_classes + self.softmax
 
-    # What comes in
-
     def read(
         self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
     ) -> ClassInputs:
@@ -187,8 +185,6 @@ class Classes(Term):
         half = 1 / (1 + xp.exp(-xp.abs(stats.max_logit)))
         return LogitSummary(tile, stats, (stats.max_logit > 0) & (half > 0.5))
 
-    # What matching costs
-
     def costs(
         self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile, summary: LogitSummary
     ) -> dict[str, Array]:
@@ -200,11 +196,14 @@ class Classes(Term):
         picked = self.cost_weight * self._picked(costs, problems, inputs, tile)
         return {"class": transposed(picked, 3, xp)}
 
+    def alignable(self) -> bool:
+        """A cross entropy is known for every label; sigmoid losses may need the IoU."""
+        return self.softmax and not self.label_smoothing
+
     def loss_changes(
         self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile, summary: LogitSummary
     ) -> dict[str, Array]:
         """What a query loses by its object's class, less what it loses by "no object"."""
-        checks.alignable(self.loss.name, self.label_smoothing)
         if not self.weight:
             return {}
         xp = problems.xp
@@ -226,8 +225,6 @@ class Classes(Term):
         if inputs.unlabelled is None:
             return picked
         return problems.xp.where(inputs.unlabelled[n, None, :], 0, picked)
-
-    # What queries lose
 
     def query_losses(
         self,
@@ -348,8 +345,6 @@ class Classes(Term):
         return class_losses(
             self.loss.native, self.alpha, inputs.logits, targets, label, summary, problems
         )
-
-    # For logging
 
     def logs(
         self, problems: MatchingProblems, inputs: ClassInputs, summaries: Any, matches: Matches

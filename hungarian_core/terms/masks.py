@@ -127,7 +127,32 @@ class Masks(Term):
         self, problems: MatchingProblems, inputs: MaskInputs, tile: Tile, summary: None
     ) -> dict[str, Array]:
         """The costs of all pairs of masks."""
-        if not (self.mask_cost or self.dice_cost):
+        return self._pairwise(self.mask_cost, self.dice_cost, problems, inputs)
+
+    def alignable(self) -> bool:
+        """A pair's loss is known, at all pixels or at points that do not depend on the pair."""
+        return True
+
+    def loss_changes(
+        self, problems: MatchingProblems, inputs: MaskInputs, tile: Tile, summary: None
+    ) -> dict[str, Array]:
+        """The loss of every pair: unmatched ones have none."""
+        checks.candidates_alignable(inputs.candidates)
+        changes = self._pairwise(self.mask_weight, self.dice_weight, problems, inputs)
+        if problems.weights is None:
+            return changes
+        weights = problems.weights[:, :, None]
+        return {name: times(weights, change, problems.xp) for name, change in changes.items()}
+
+    def _pairwise(
+        self,
+        mask_weight: float,
+        dice_weight: float,
+        problems: MatchingProblems,
+        inputs: MaskInputs,
+    ) -> dict[str, Array]:
+        """Return the weighted losses `[N, M, Q]` of all pairs, by name."""
+        if not (mask_weight or dice_weight):
             return {}
         backend, xp = problems.backend, problems.xp
         truth, prediction, axes = inputs.truth, backend.stop_gradient(inputs.predictions), 2
@@ -136,7 +161,7 @@ class Masks(Term):
             prediction = measures.sample(prediction, inputs.points, backend=backend)
             axes = 1
         pixels, dice = self.pairwise(truth[None, ...], prediction, axes, backend)
-        costs = {"mask": times(self.mask_cost, pixels, xp), "dice": self.dice_cost * dice}
+        costs = {"mask": times(mask_weight, pixels, xp), "dice": dice_weight * dice}
         return {
             name: _spread(problems.repeated(cost, 2), inputs, problems)
             for name, cost in costs.items()

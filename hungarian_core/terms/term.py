@@ -57,6 +57,10 @@ class Term(Configured):
     decides_dtype: bool = True
     needs_iou: bool = False
 
+    def alignable(self) -> bool:
+        """Say whether what a match changes of the loss is known before the match."""
+        return False
+
     def read(
         self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
     ) -> Any:
@@ -92,9 +96,10 @@ class Term(Configured):
     ) -> dict[str, Array]:
         """Return by how much each match would change the loss, `[n, M, q]`, by name.
 
-        That is what ``match_by="loss"`` minimises. The weights of objects count.
+        That is what ``match_by="loss"`` minimises, of terms that are `alignable`. The weights of
+        objects count.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no loss_changes for match_by='loss'")
+        return {}
 
     def pair_losses(
         self, problems: MatchingProblems, inputs: Any, matches: Matches
@@ -233,6 +238,10 @@ class Pairs(Term):
             return {}
         each = self._pairwise("cost", self.cost, problems, inputs, tile)
         return {self.name: times(self.cost_weight, each, problems.xp)}
+
+    def alignable(self) -> bool:
+        """A pair's loss is known."""
+        return True
 
     def loss_changes(
         self, problems: MatchingProblems, inputs: PairInputs, tile: Tile, summary: None

@@ -122,7 +122,8 @@ def test_terms_of_ones_own(driver: Driver, solver: Any) -> None:
             np.testing.assert_allclose(driver.to_numpy(grad), UPSTREAM * slope, **tolerance)
 
 
-def _detection(rng: np.random.Generator, groups: int = 1) -> tuple[dict[str, Any], hc.Targets]:
+def detection_call(rng: np.random.Generator, groups: int = 1) -> tuple[dict[str, Any], hc.Targets]:
+    """Return the outputs and targets of a call at random."""
     shape = (LAYERS, IMAGES, QUERIES * groups)
     outputs = {
         "logits": rng.normal(size=(*shape, 4)).astype(np.float32),
@@ -135,105 +136,17 @@ def _detection(rng: np.random.Generator, groups: int = 1) -> tuple[dict[str, Any
     return outputs, hc.Targets(labels, truth, MASK, weights, ignore)
 
 
-def _to(driver: Driver, targets: hc.Targets) -> hc.Targets:
+def to_arrays(driver: Driver, targets: hc.Targets) -> hc.Targets:
+    """Return targets in the driver's framework."""
     return hc.Targets(*[None if x is None else driver.from_numpy(x) for x in targets])
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("class_loss", ["softmax", "varifocal"])
-def test_a_matching_that_is_given(driver: Driver, class_loss: Any, groups: int) -> None:
-    """The criterion's own, and the same as the object of each query, give what none gives."""
-    checks.skip_programs(driver)
-    outputs, targets = _detection(np.random.default_rng(groups), groups)
-    outputs["logits"] = outputs["logits"][..., : 3 + (class_loss == "softmax")]
-    criterion: Any = hc.DetrLoss(3, class_loss=class_loss, groups=groups, backend=driver.backend)
-    arrays = [driver.from_numpy(outputs[name]) for name in ("logits", "boxes")]
-    given = _to(driver, targets)
-    match = criterion.match(*arrays, given)
-    of_queries = driver.to_numpy(match.row4col).reshape(LAYERS, IMAGES, -1)
-    plain = criterion(*arrays, given)
-    for assignment in (match, driver.from_numpy(of_queries)):
-        found = criterion(*arrays, given, assignment=assignment)
-        for name in ("total", "class_", "bbox", "giou", "cardinality_error", "class_error"):
-            np.testing.assert_allclose(
-                driver.to_numpy(getattr(found, name)), driver.to_numpy(getattr(plain, name)),
-                rtol=1e-5, err_msg=name,
-            )  # fmt: skip
-        assert found.assignment is assignment
-    if driver.differentiable:
-        upstream = driver.from_numpy(np.asarray(UPSTREAM), "float32")
-        both = [
-            driver.value_and_grad(
-                lambda *xs, m=m: criterion(*xs, given, assignment=m).total, arrays, upstream
-            )[1]
-            for m in (None, match)
-        ]
-        for one, other in zip(*both, strict=True):
-            np.testing.assert_allclose(
-                driver.to_numpy(one), driver.to_numpy(other), rtol=1e-5, atol=1e-7
-            )
-
-
-def test_several_queries_of_one_object(driver: Driver) -> None:
-    """As if each object were there as often as it has queries."""
-    rng = np.random.default_rng(7)
-    outputs, targets = _detection(rng)
-    given = np.array([[[0, 2, -1, 0, 1], [0, 0, 0, -1, -1]], [[1, 1, 1, 1, 1], [-1, 0, -1, 0, 0]]])
-    criterion = hc.SetLoss([Classes(3), Boxes()], backend=driver.backend)
-    fields = _to(driver, targets)
-
-    def call(logits: Any, boxes: Any, at: Any) -> Any:
-        return criterion({"logits": logits, "boxes": boxes}, fields, assignment=at)
-
-    inputs = [driver.from_numpy(outputs[name]) for name in ("logits", "boxes")]
-    names = ("class", "bbox", "giou")
-    found = driver.trace(
-        lambda *xs: tuple(call(*xs).losses[name] for name in names)
-    )(*inputs, driver.from_numpy(given))  # fmt: skip
-    # Each layer for itself, with the object of each query as an object of its own.
-    labels, boxes, _, weights, ignore, _ = map(np.asarray, targets)
-    for layer, images in enumerate(given):
-        there, at = images >= 0, np.maximum(images, 0)
-        many = [np.take_along_axis(x, at, axis=1) for x in (labels, weights, ignore)]
-        truth = np.take_along_axis(boxes, at[..., None], axis=1)
-        alone = hc.SetLoss([Classes(3), Boxes()], backend="numpy")(
-            {name: x[layer] for name, x in outputs.items()},
-            hc.Targets(many[0], truth, there, *many[1:]),
-            assignment=np.where(there, np.arange(QUERIES), -1),
-        )
-        for name, x in zip(names, found, strict=True):
-            np.testing.assert_allclose(driver.to_numpy(x)[layer], alone.losses[name], rtol=1e-5)
-        # One of these by hand: the L1 distances of pairs, by weight, over the pairs that count.
-        apart = np.abs(outputs["boxes"][layer] - truth).sum(-1)
-        counts = there & ~many[2]
-        expected = 5 * (apart * many[1] * counts).sum() / counts.sum()
-        assert driver.to_numpy(found[1])[layer] == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (
-            np.zeros((2, 4), int),
-            r"dtype int64 and shape \(2, 4\); expected integers",
-        ),
-        (np.zeros((2, 5)), "assignment has dtype float64"),
-        (np.full((2, 5), 3), "names objects that there are not, such as 3; expected 0 to 2"),
-        (np.full((2, 5), 1), "names objects that there are not, such as 1"),  # padding
-    ],
-)
-def test_wrong_matchings(given: np.ndarray, message: str) -> None:
-    outputs, targets = _detection(np.random.default_rng(0))
-    with pytest.raises(ValueError, match=message):
-        hc.SetLoss([Classes(3), Boxes()])(outputs, targets, assignment=given)
 
 
 def test_a_class_loss_is_a_record(driver: Driver) -> None:
     """One of the user's own does what the library's does with the same formula."""
     checks.skip_programs(driver)
-    outputs, targets = _detection(np.random.default_rng(3))
+    outputs, targets = detection_call(np.random.default_rng(3))
     arrays = [driver.from_numpy(outputs["logits"][..., :3]), driver.from_numpy(outputs["boxes"])]
-    given = _to(driver, targets)
+    given = to_arrays(driver, targets)
     focal = hc.terms.CLASS_LOSSES["focal"]
     mine = dataclasses.replace(focal, name="mine", native=None)
     losses: tuple[Any, ...] = ("focal", mine)
@@ -290,7 +203,7 @@ def test_two_ways_with_a_term_of_ones_own(driver: Driver) -> None:
     rng = np.random.default_rng(4)
     losses: tuple[Any, ...] = ("softmax", "focal")
     for trial, loss in itertools.product(range(6), losses):
-        outputs, targets = _detection(rng)
+        outputs, targets = detection_call(rng)
         outputs["logits"] = outputs["logits"][..., : 3 + (loss == "softmax")]
         outputs["where"] = rng.normal(size=(LAYERS, IMAGES, QUERIES, 2)).astype(np.float32)
         for x in outputs.values():
@@ -314,9 +227,9 @@ def test_two_ways_with_a_term_of_ones_own(driver: Driver) -> None:
 def test_weights_of_a_call(driver: Driver) -> None:
     """They take the place of the terms' own, in the loss and not in the matching."""
     checks.skip_programs(driver)
-    outputs, targets = _detection(np.random.default_rng(6))
+    outputs, targets = detection_call(np.random.default_rng(6))
     arrays = {name: driver.from_numpy(x) for name, x in outputs.items()}
-    given = _to(driver, targets)
+    given = to_arrays(driver, targets)
     criterion = hc.SetLoss([Classes(3), Boxes()], backend=driver.backend)
     plain, found = criterion(arrays, given), criterion(arrays, given, weights={"bbox": 2.5})
     for name, x in plain.losses.items():
@@ -354,6 +267,7 @@ ERRORS: dict[str, tuple[Any, Any, str]] = {
     "no term": (["boxes"], {}, r"terms\[0\] is 'boxes'; expected a term"),
     "twice": ([Boxes(), Boxes()], {}, r"terms\[1\] has a loss 'bbox', as one before it"),
     "iou": ([Classes(3, loss="varifocal")], {}, r"needs the IoU of matched boxes; expected a term"),
+    "alone": ([Classes(3, loss="focal")], {"match_by": "loss"}, "cannot be matched by its loss"),
     "option": ([Boxes()], {"match_by": "giou"}, "match_by is 'giou'; expected one of 'cost', 'los"),
     "cost": ([Boxes()], {"normalize": "boxes"}, "normalize is 'boxes'; expected one of 'objects'"),
 }
