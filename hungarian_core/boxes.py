@@ -250,11 +250,13 @@ def _pair(
     if safe:
         a_low, a_high = _upright(xp, a_low, a_high)
         b_low, b_high = _upright(xp, b_low, b_high)
+    (lowest, low), (high, highest) = _ordered(xp, a_low, b_low), _ordered(xp, a_high, b_high)
+    outer = highest - lowest
     return _Pair(
         a_high - a_low,
         b_high - b_low,
-        _positive(xp, _smaller(xp, a_high, b_high) - _larger(xp, a_low, b_low)),
-        _positive(xp, _larger(xp, a_high, b_high) - _smaller(xp, a_low, b_low)),
+        _positive(xp, high - low),
+        outer if safe else _positive(xp, outer),
         ((b_low + b_high) - (a_low + a_high)) * 0.5,
         safe,
         backend,
@@ -336,14 +338,13 @@ def _positive(xp: Namespace, x: Array) -> Array:
     return xp.where(x < 0, 0, x)
 
 
-def _larger(xp: Namespace, x: Array, y: Array) -> Array:
-    """Return the maximum with the slope 1/2 for both if equal, which frameworks differ about."""
-    return xp.where(x > y, x, xp.where(x < y, y, x * 0.5 + y * 0.5))
-
-
-def _smaller(xp: Namespace, x: Array, y: Array) -> Array:
-    """Return the minimum, as above."""
-    return xp.where(x < y, x, xp.where(x > y, y, x * 0.5 + y * 0.5))
+def _ordered(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return the minimum and the maximum, of slope 1/2 if equal, which frameworks differ about."""
+    less, more, middle = x < y, x > y, x * 0.5 + y * 0.5
+    return (
+        xp.where(less, x, xp.where(more, y, middle)),
+        xp.where(more, x, xp.where(less, y, middle)),
+    )
 
 
 def _checked(
