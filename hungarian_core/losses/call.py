@@ -104,7 +104,8 @@ def flat_extra_cost(cost: Array, like: Array, problems: MatchingProblems) -> Arr
 def image_column(weights: Array, problems: MatchingProblems) -> Array:
     """Return the weights `(B,)` of images as `[N, 1]`."""
     backend, xp = problems.backend, problems.xp
-    weights = backend.asarray(weights, like=problems.mask)
+    # Numbers are rounded to the dtype of what they go with, which a mask has not.
+    weights = backend.asarray(weights, like=xp.astype(problems.mask, problems.dtype))
     _, images, _ = problems.batch_axes
     checks.image_weights(backend.shape(weights), images)
     weights = xp.astype(weights, problems.dtype, copy=False)[None, :, None]
