@@ -5,7 +5,15 @@ those of `hungarian_core`.
 """
 
 import hungarian_core as _core
-from hungarian_core import AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets, bind
+from hungarian_core import (
+    AlignedLosses,
+    Assignment,
+    DetectionLosses,
+    Relaxation,
+    SetLosses,
+    Targets,
+    bind,
+)
 from hungarian_jax._backend import JaxBackend, backend
 
 assign = bind(_core.assign, backend)
@@ -27,7 +35,7 @@ except ModuleNotFoundError as _error:
     if _error.name != "absl":
         raise
 else:
-    for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, Targets):
+    for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, SetLosses, Targets):
         _export.register_namedtuple_serialization(
             _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
         )
@@ -51,6 +59,12 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
     default_backend = backend
 
 
+class SetLoss(_core.SetLoss):
+    """`hungarian_core.SetLoss` on JAX arrays."""
+
+    default_backend = backend
+
+
 __all__ = [
     "AlignedDetrLoss",
     "Assignment",
@@ -58,6 +72,7 @@ __all__ = [
     "HungarianLoss",
     "JaxBackend",
     "Relaxation",
+    "SetLoss",
     "Targets",
     "assign",
     "assignment_cost",

@@ -38,12 +38,19 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
     default_backend = backend
 
 
+class SetLoss(_core.SetLoss):
+    """`hungarian_core.SetLoss` on NumPy arrays."""
+
+    default_backend = backend
+
+
 __all__ = [
     "AlignedDetrLoss",
     "Assignment",
     "DetrLoss",
     "HungarianLoss",
     "Relaxation",
+    "SetLoss",
     "Targets",
     "assign",
     "assignment_cost",

@@ -30,6 +30,12 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
     default_backend = backend
 
 
+class SetLoss(_core.SetLoss):
+    """`hungarian_core.SetLoss` on tensors."""
+
+    default_backend = backend
+
+
 def __getattr__(name: str) -> Any:
     # Keras takes seconds to import, and tensors need none of it: only its losses ask for it.
     if name in ("HNet", "HungarianLoss", "PITLoss", "hungarian_loss"):
@@ -47,6 +53,7 @@ __all__ = [
     "HungarianLoss",
     "PITLoss",
     "Relaxation",
+    "SetLoss",
     "Targets",
     "assign",
     "assignment_cost",

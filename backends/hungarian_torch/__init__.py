@@ -10,6 +10,7 @@ from hungarian_torch._losses import (
     HungarianLoss,
     MatchedLoss,
     PITLoss,
+    SetLoss,
 )
 from hungarian_torch._transformers import TransformersLoss
 
@@ -33,6 +34,7 @@ __all__ = [
     "MatchedLoss",
     "PITLoss",
     "Relaxation",
+    "SetLoss",
     "Targets",
     "TransformersLoss",
     "assign",

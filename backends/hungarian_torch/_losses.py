@@ -55,6 +55,18 @@ class AlignedDetrLoss(_core.AlignedDetrLoss, _Module):
     __repr__ = nn.Module.__repr__
 
 
+class SetLoss(_core.SetLoss, _Module):
+    """`hungarian_core.SetLoss` as a module, on tensors.
+
+    Arguments, those of `forward`, and what comes back are as there.
+    """
+
+    default_backend = backend
+    forward = _core.SetLoss.__call__
+    __call__ = nn.Module.__call__
+    __repr__ = nn.Module.__repr__
+
+
 class HungarianLoss(_core.HungarianLoss, _Module):
     """`hungarian_core.HungarianLoss` as a module, on tensors.
 

@@ -17,7 +17,7 @@ from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernel
 from hungarian_core.losses.sums import divisors, there, weighed_pairs, weighed_queries
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.matches import Matches, matches_of
-from hungarian_core.terms.targets import TargetForms
+from hungarian_core.terms.targets import TargetForms, pad_fields
 from hungarian_core.terms.term import Term
 
 
@@ -208,6 +208,27 @@ class SetLoss(Loss):
             name: problems.unflatten(cost[:, : problems.objects, :])
             for name, cost in kernels.by_name().items()
         }
+
+    def pad_targets(
+        self,
+        targets: Sequence[Mapping[str, Array]],
+        *,
+        size: int | None = None,
+        like: Array | None = None,
+    ) -> dict[str, Array]:
+        """Return the targets of images as padded arrays by key: those that the terms read.
+
+        Args:
+            targets: One mapping of arrays `(n, ...)` per image.
+            size: M, the number of objects to pad to, by default the greatest there is. A fixed
+                size spares a compiled program from being compiled again.
+            like: An array that says on which device the result shall lie.
+
+        Raises:
+            ValueError: Images have different keys, arrays do not fit, or `size` is too small.
+        """
+        wanted = {name: x for term in self.terms for name, x in term.fields.items()}
+        return pad_fields(targets, wanted, size, like, self.backend)
 
     def _read(
         self,

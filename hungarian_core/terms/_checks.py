@@ -185,6 +185,15 @@ def field_shapes(
         _require(f"targets: {name}", shapes[name], expected)
 
 
+def fields_wanted(wanted: Mapping[str, Extents]) -> None:
+    """Check that a list of images has something that tells how many objects there are."""
+    if not wanted:
+        raise ValueError(
+            "no term reads anything of the targets, so a list does not say how many objects there "
+            "are; expected a mapping with 'mask' (B, M)"
+        )
+
+
 def fields_there(fields: Mapping[str, Any], wanted: Mapping[str, Extents]) -> None:
     """Check that the targets have all that terms read."""
     for name, extents in wanted.items():

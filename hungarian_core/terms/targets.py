@@ -78,6 +78,18 @@ def pad_targets(
     )  # fmt: skip
 
 
+def pad_fields(
+    targets: Sequence[Mapping[str, Array]],
+    wanted: Mapping[str, Extents],
+    size: int | None,
+    like: Array | None,
+    backend: str | Backend | None,
+) -> dict[str, Array]:
+    """Return the wanted fields of images, all of them required, with mask, weights and ignore."""
+    checks.fields_wanted(wanted)
+    return _padded(targets, {**wanted, **_WEIGHING}, tuple(wanted), size, like, backend)
+
+
 def _padded(
     targets: Sequence[Mapping[str, Array]],
     wanted: Mapping[str, Extents],
@@ -169,8 +181,6 @@ def as_fields(
     They are arrays `(B, M, ...)` where `like` lies, those that are wanted and there, and
     ``"mask"``. What nobody is to read is left alone: it may have any shape or none.
     """
-    required = tuple(wanted)
-    wanted = {**wanted, **_WEIGHING}
     if isinstance(targets, Targets):
         # Field by field: Dynamo of PyTorch 2.6 follows no method of a named tuple.
         given: Mapping[str, Any] = dict(zip(Targets._fields, targets, strict=True))
@@ -179,16 +189,16 @@ def as_fields(
     elif isinstance(targets, Mapping):
         given = targets
     else:
-        return _padded(targets, wanted, required, None, like, backend)
-    keys = {name: _key(name, given) for name in ("mask", *wanted)}
+        return pad_fields(targets, wanted, None, like, backend)
+    keys = {name: _key(name, given) for name in ("mask", *wanted, *_WEIGHING)}
     fields = {
         name: backend.asarray(given[key], like=like)
         for name, key in keys.items()
         if given.get(key) is not None
     }
-    checks.fields_there(fields, {name: wanted[name] for name in required})
+    checks.fields_there(fields, wanted or {"mask": ()})
     if "mask" not in fields:
-        first = fields[required[0]]
+        first = fields[next(iter(wanted))]
         xp = backend.namespace(first)
         index = tuple([slice(None)] * 2 + [0] * (len(backend.shape(first)) - 2))
         fields["mask"] = xp.ones_like(first[index], dtype=xp.bool)

@@ -257,9 +257,14 @@ def test_forms_of_targets(driver: Driver) -> None:
         for b in range(IMAGES)
     ]
     criterion = _of_own(backend=driver.backend)
-    forms: tuple[Any, ...] = (padded, images)
-    one, other = (driver.to_numpy(criterion(outputs, x).total) for x in forms)
+    made = criterion.pad_targets(images, size=OBJECTS)
+    assert {name: driver.to_numpy(x).shape for name, x in made.items()} == {
+        "mask": (2, 3), "spots": (2, 3, 3), "weights": (2, 3),
+    }  # fmt: skip
+    forms: tuple[Any, ...] = (padded, images, made)
+    one, other, third = (driver.to_numpy(criterion(outputs, x).total) for x in forms)
     np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, third)
 
 
 ERRORS: dict[str, tuple[Any, Any, str]] = {
@@ -297,6 +302,17 @@ TWO = np.ones((1, 2, 4))
 def test_wrong_outputs_and_targets(outputs: Any, targets: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         hc.SetLoss([Boxes()])(outputs, targets)
+
+
+def test_targets_of_which_nothing_is_read() -> None:
+    """It is the mask that counts objects, and a list has none."""
+    criterion, outputs = hc.SetLoss([Presence()]), {"presence": np.zeros((2, 3))}
+    found = criterion(outputs, {"mask": np.array([[True, False], [True, True]])})
+    assert (found.assignment.col4row >= 0).sum() == 3
+    with pytest.raises(ValueError, match="no term reads anything of the targets"):
+        criterion(outputs, [{"labels": np.ones(1, int)}] * 2)
+    with pytest.raises(ValueError, match="the targets have no 'mask'"):
+        criterion(outputs, {})
 
 
 def test_wrong_pairs() -> None:
