@@ -36,6 +36,10 @@ def host_array(
         TypeError: `x` does not hold numbers.
         ValueError: A list is ragged, an array has masked entries or is sparse, or a number is too
             large for its partner.
+
+    Examples:
+        >>> hc.host_array([0.1, 0.2], np.ones(2, np.float32), hc.get_backend("numpy"))
+        array([0.1, 0.2], dtype=float32)
     """
     if type(x) is np.ndarray and x.dtype in NATIVE:
         return x

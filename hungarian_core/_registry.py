@@ -44,6 +44,10 @@ def backends() -> tuple[str, ...]:
     """Return the names of the registered backends whose framework is installed.
 
     Nothing is imported. An alias (a second root module of one framework) is not listed.
+
+    Examples:
+        >>> "numpy" in hc.backends()
+        True
     """
     names: dict[str, str] = {}
     for name, entry in sorted(_entry_points().items()):
@@ -162,6 +166,12 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
         ValueError: The name is unknown, an array's type is unknown, or the arrays
             belong to two frameworks.
         ImportError: The framework of the backend is not installed.
+
+    Examples:
+        >>> hc.get_backend(None, np.ones(3))
+        <NumPyBackend 'numpy'>
+        >>> hc.get_backend("numpy").namespace(np.ones(3)).__name__
+        'array_api_compat.numpy'
     """
     for name, x in named.items():
         if x is None or isinstance(x, (bool, int, float)):  # Dynamo's symbols, too
@@ -229,6 +239,11 @@ def bind(function: F, backend: Backend) -> F:
 
     The result is a function of the module that calls this, under the name of `function`: as a
     global of that name it can be pickled, as any function can.
+
+    Examples:
+        >>> assign = hc.bind(hc.assign, hc.get_backend("numpy"))
+        >>> assign([[4.0, 1.0], [2.0, 0.0]]).col4row
+        array([1, 0])
     """
 
     @functools.wraps(function)

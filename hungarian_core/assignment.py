@@ -32,6 +32,21 @@ class Assignment(NamedTuple):
         v: `(..., m)`, the column duals; ``u + v <= cost`` on every valid pair
             (>= with ``maximize=True``), with equality on matched pairs. Rows and columns that
             stay unmatched have the dual 0; a row that left at its price, that price.
+
+    Examples:
+        >>> match = hc.assign(np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0]]))
+        >>> match.col4row
+        array([1, 0])
+        >>> match.row4col
+        array([ 1,  0, -1])
+        >>> match.mask()
+        array([[False,  True, False],
+               [ True, False, False]])
+        >>> rows, cols = match.indices()
+        >>> rows, cols
+        (array([0, 1]), array([1, 0]))
+        >>> float(match.gap())
+        0.0
     """
 
     col4row: Array
@@ -140,6 +155,18 @@ def assign(
         Jonker and Volgenant, A shortest augmenting path algorithm for dense and sparse
         linear assignment problems, Computing 38, 1987. Crouse, On implementing 2D
         rectangular assignment algorithms, IEEE TAES 52(4), 2016.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> match = hc.assign(cost)
+        >>> match.col4row
+        array([1, 0, 2])
+        >>> float(match.cost)
+        5.0
+        >>> batch = np.stack([cost, -cost])
+        >>> hc.assign(batch, row_mask=np.array([[True, True, True], [True, False, True]])).col4row
+        array([[ 1,  0,  2],
+               [ 0, -1,  1]])
     """
     _checks.one_of("nan", nan, _checks.NAN_POLICIES)
     _checks.solver(solver)
@@ -197,6 +224,14 @@ def linear_sum_assignment(
 
     Reference:
         ``scipy.optimize.linear_sum_assignment``.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> rows, cols = hc.linear_sum_assignment(cost)
+        >>> rows, cols
+        (array([0, 1, 2]), array([1, 0, 2]))
+        >>> float(cost[rows, cols].sum())
+        5.0
     """
     _checks.array("cost_matrix", cost_matrix)
     backend = get_backend(backend, cost_matrix=cost_matrix)
@@ -241,6 +276,10 @@ def count_invalid(
 
     Returns:
         `(...)` index: per problem, how many valid entries are NaN or -inf.
+
+    Examples:
+        >>> int(hc.count_invalid(np.array([[np.nan, 1.0], [np.inf, -np.inf]])))
+        2
     """
     _checks.array("cost", cost)
     backend = get_backend(backend, cost=cost, row_mask=row_mask, col_mask=col_mask)

@@ -62,6 +62,10 @@ def convert(
 
     Raises:
         ValueError: A format is unknown, or `boxes` are no boxes.
+
+    Examples:
+        >>> hc.boxes.convert(np.array([10.0, 20.0, 4.0, 6.0]), "xywh", "xyxy")
+        array([10., 20., 14., 26.])
     """
     _checks.one_of("source", source, _checks.FORMATS)
     _checks.one_of("target", target, _checks.FORMATS)
@@ -97,6 +101,10 @@ def area(
 
     Raises:
         ValueError: An option is unknown, or `boxes` are no boxes.
+
+    Examples:
+        >>> hc.boxes.area(np.array([[0.5, 0.5, 0.2, 0.1], [0.0, 0.0, 1.0, 1.0]]), format="cxcywh")
+        array([0.02, 1.  ])
     """
     _check_options(format, form)
     backend = get_backend(backend, boxes=boxes)
@@ -132,6 +140,12 @@ def iou(
 
     Raises:
         ValueError: An option is unknown, or shapes or dtypes do not fit.
+
+    Examples:
+        >>> a = np.array([[0.5, 0.5, 0.4, 0.4]])
+        >>> b = np.array([[0.5, 0.5, 0.4, 0.2], [0.1, 0.1, 0.1, 0.1]])
+        >>> hc.boxes.iou(a, b, format="cxcywh", pairwise=True)
+        array([[0.5, 0. ]])
     """
     pair = _pair(a, b, format, pairwise, form, backend)
     intersection, union, _ = _areas(pair)
@@ -154,6 +168,12 @@ def giou(
 
     Reference:
         Rezatofighi et al., Generalized Intersection over Union, CVPR 2019.
+
+    Examples:
+        >>> a = np.array([[0.5, 0.5, 0.4, 0.4]])
+        >>> b = np.array([[0.5, 0.5, 0.4, 0.2], [0.1, 0.1, 0.1, 0.1]])
+        >>> hc.boxes.giou(a, b, format="cxcywh", pairwise=True).round(4)
+        array([[ 0.5   , -0.5976]])
     """
     pair = _pair(a, b, format, pairwise, form, backend)
     intersection, union, hull = _areas(pair)
@@ -176,6 +196,11 @@ def diou(
 
     Reference:
         Zheng et al., Distance-IoU Loss, AAAI 2020, equations 5 to 7.
+
+    Examples:
+        >>> a, b = np.array([[0.5, 0.5, 0.4, 0.4]]), np.array([[0.5, 0.5, 0.4, 0.2]])
+        >>> hc.boxes.diou(a, b, format="cxcywh").round(4)
+        array([0.5])
     """
     pair = _pair(a, b, format, pairwise, form, backend)
     intersection, union, _ = _areas(pair)
@@ -200,6 +225,11 @@ def ciou(
 
     Reference:
         Zheng et al., Distance-IoU Loss, AAAI 2020, equations 8 to 12.
+
+    Examples:
+        >>> a, b = np.array([[0.5, 0.5, 0.4, 0.4]]), np.array([[0.5, 0.5, 0.4, 0.2]])
+        >>> hc.boxes.ciou(a, b, format="cxcywh").round(4)
+        array([0.4968])
     """
     pair = _pair(a, b, format, pairwise, form, backend)
     intersection, union, _ = _areas(pair)

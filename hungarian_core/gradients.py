@@ -77,6 +77,11 @@ def assignment_cost(
     Reference:
         Chen et al., How to backpropagate through Hungarian in your DETR?, 2022, equation 9: a
         generalised gradient of the least total by the costs is the matching, as a constant.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> float(hc.assignment_cost(cost))
+        5.0
     """
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
@@ -152,6 +157,12 @@ def fenchel_young_loss(
     Reference:
         Berthet et al., Learning with differentiable perturbed optimizers, NeurIPS 2020, section 4.
         Blondel et al., Learning with Fenchel-Young losses, JMLR 21, 2020.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0], [2.0, 0.0]])
+        >>> wanted = np.eye(2)
+        >>> round(float(hc.fenchel_young_loss(cost, wanted)), 2)
+        1.02
     """
     _checks.one_of("noise", noise, checks.NOISES)
     samples = checks.count("samples", samples, 1)

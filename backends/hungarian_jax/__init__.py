@@ -42,19 +42,46 @@ else:
 
 
 class HungarianLoss(_core.HungarianLoss):
-    """`hungarian_core.HungarianLoss` on JAX arrays."""
+    """`hungarian_core.HungarianLoss` on JAX arrays.
+
+    Examples:
+        >>> y_true = jnp.asarray([[[0.0, 0.0], [1.0, 1.0]]])
+        >>> y_pred = jnp.asarray([[[1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]])
+        >>> criterion = hj.HungarianLoss([2])
+        >>> value, gradient = jax.value_and_grad(criterion, argnums=1)(y_true, y_pred)
+        >>> float(value), gradient.shape
+        (0.0625, (1, 3, 2))
+    """
 
     default_backend = backend
 
 
 class DetrLoss(_core.DetrLoss):
-    """`hungarian_core.DetrLoss` on JAX arrays."""
+    """`hungarian_core.DetrLoss` on JAX arrays.
+
+    Examples:
+        >>> logits = jnp.asarray([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = jnp.asarray([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": jnp.asarray([1]), "boxes": jnp.asarray([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = hj.DetrLoss(num_classes=2)(logits, boxes, targets)
+        >>> losses.assignment.col4row.tolist()
+        [[1]]
+    """
 
     default_backend = backend
 
 
 class AlignedDetrLoss(_core.AlignedDetrLoss):
-    """`hungarian_core.AlignedDetrLoss` on JAX arrays."""
+    """`hungarian_core.AlignedDetrLoss` on JAX arrays.
+
+    Examples:
+        >>> logits = jnp.asarray([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = jnp.asarray([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": jnp.asarray([1]), "boxes": jnp.asarray([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = hj.AlignedDetrLoss(num_classes=2)(logits, boxes, targets)
+        >>> losses.assignment.col4row.tolist()
+        [[1]]
+    """
 
     default_backend = backend
 

@@ -18,6 +18,10 @@ class JaxBackend(Backend):
     Args:
         axis_name: The mapped axis (of `shard_map`, `pmap` or `vmap`) over which a
             loss counts its pairs, if the batch is split over one.
+
+    Examples:
+        >>> hj.HungarianLoss([2], backend=hj.JaxBackend("batch"))
+        HungarianLoss(slices=[2], backend=JaxBackend(axis_name='batch'))
     """
 
     name = "jax"

@@ -20,7 +20,14 @@ save = _core.save
 
 
 def init_params(*, width: int = 16, layers: int = 10, seed: int = 0) -> dict[str, Array]:
-    """Return random parameters to start training from, as `hungarian_core.hnet.init_params`."""
+    """Return random parameters to start training from, as `hungarian_core.hnet.init_params`.
+
+    Examples:
+        >>> import hungarian_jax.hnet
+        >>> params = hungarian_jax.hnet.init_params(width=4)
+        >>> params["gate.bias"].shape
+        (4,)
+    """
     params = _core.init_params(width=width, layers=layers, seed=seed)
     return {name: backend.asarray(x) for name, x in params.items()}
 

@@ -33,6 +33,12 @@ def hungarian_loss(y_true: Any, y_pred: Any) -> Any:
         y_true: `(batch_size, n, num_features)`, the true objects.
         y_pred: `(batch_size, m, num_features)`, the predicted objects. A Keras mask that they
             carry, `(batch_size, m)`, says which there are.
+
+    Examples:
+        >>> y_true = np.array([[[0.0, 0.0], [1.0, 1.0]]])
+        >>> y_pred = np.array([[[1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]])
+        >>> float(hk.hungarian_loss(y_true, y_pred))
+        0.25
     """
     mask = mask_of(y_pred)
     y_pred = keras.ops.convert_to_tensor(y_pred)
@@ -57,6 +63,15 @@ class HungarianLoss(SetLoss):
         mask_value: Rows of `y_true` that hold this value throughout are padding, as for
             `keras.layers.Masking`; by default no row is. It may be NaN.
         reduction, name, dtype: As for `keras.losses.Loss`.
+
+    Examples:
+        >>> y_true = np.array([[[0.0, 0.0], [1.0, 1.0]]])
+        >>> y_pred = np.array([[[1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]])
+        >>> loss = hk.HungarianLoss([2])
+        >>> float(loss(y_true, y_pred))
+        0.0625
+        >>> loss
+        HungarianLoss(slices=[2])
     """
 
     def __init__(
@@ -149,6 +164,11 @@ class PITLoss(SetLoss):
         mask_value: References that hold this value throughout are padding; 0 takes silence for it.
             By default none is. It may be NaN.
         reduction, name, dtype: As for `keras.losses.Loss`.
+
+    Examples:
+        >>> references = np.array([[[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]], np.float32)
+        >>> float(hk.PITLoss("mse")(references, references[:, ::-1] + 0.5))
+        0.25
     """
 
     def __init__(

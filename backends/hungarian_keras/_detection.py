@@ -94,6 +94,15 @@ class DetrLoss(_Packed):
         boxes = keras.layers.Dense(4, activation="sigmoid")(queries)
         model = keras.Model(image, keras.layers.Concatenate()([logits, boxes]))
         model.compile("adam", loss=DetrLoss(num_classes, preset="detr"))
+
+    Examples:
+        >>> y_true = np.array([[[1, 0.7, 0.7, 0.2, 0.2], [-1, 0, 0, 0, 0]]], np.float32)
+        >>> y_pred = np.zeros((1, 3, 7), np.float32)
+        >>> loss = hk.DetrLoss(2, preset="detr")
+        >>> round(float(loss(y_true, y_pred)), 3)
+        13.974
+        >>> loss
+        DetrLoss(num_classes=2, preset='detr')
     """
 
     @passing_on(_core.DetrLoss, "backend", defaults=False)
@@ -132,6 +141,12 @@ class AlignedDetrLoss(_Packed):
         normalize: As for `hungarian_core.AlignedDetrLoss`.
         reduction, name, dtype: As for `keras.losses.Loss`. Keras takes the mean over images.
         **options: Other arguments of `hungarian_core.AlignedDetrLoss`.
+
+    Examples:
+        >>> y_true = np.array([[[1, 0.7, 0.7, 0.2, 0.2], [-1, 0, 0, 0, 0]]], np.float32)
+        >>> y_pred = np.zeros((1, 3, 7), np.float32)
+        >>> round(float(hk.AlignedDetrLoss(2)(y_true, y_pred)), 3)
+        16.171
     """
 
     @passing_on(_core.AlignedDetrLoss, "backend")

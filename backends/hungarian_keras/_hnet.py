@@ -24,6 +24,13 @@ class HNet(keras.layers.Layer):
         width, layers, seed: Of the initial weights, as for `hungarian_core.hnet.init_params`.
         shapes: The shapes of the weights by their names, in the place of `width` and `layers`.
         name, trainable, dtype: As for `keras.layers.Layer`.
+
+    Examples:
+        >>> layer = hk.HNet.from_pretrained(2)
+        >>> probabilities = layer(np.array([[[0.1, 2.0], [1.5, 0.2]]], np.float32))
+        >>> keras.ops.convert_to_numpy(probabilities).round(2)
+        array([[[1., 0.],
+                [0., 1.]]], dtype=float32)
     """
 
     def __init__(

@@ -21,19 +21,42 @@ compute_euclidean_distance = _core.compute_euclidean_distance
 
 
 class HungarianLoss(_core.HungarianLoss):
-    """`hungarian_core.HungarianLoss` on NumPy arrays."""
+    """`hungarian_core.HungarianLoss` on NumPy arrays.
+
+    Examples:
+        >>> y_true = np.array([[[0.0, 0.0], [1.0, 1.0]]])
+        >>> y_pred = np.array([[[1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]])
+        >>> float(hn.HungarianLoss([2])(y_true, y_pred))
+        0.0625
+    """
 
     default_backend = backend
 
 
 class DetrLoss(_core.DetrLoss):
-    """`hungarian_core.DetrLoss` on NumPy arrays."""
+    """`hungarian_core.DetrLoss` on NumPy arrays.
+
+    Examples:
+        >>> logits = np.array([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = np.array([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": np.array([1]), "boxes": np.array([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> hn.DetrLoss(num_classes=2)(logits, boxes, targets).assignment.col4row
+        array([[1]])
+    """
 
     default_backend = backend
 
 
 class AlignedDetrLoss(_core.AlignedDetrLoss):
-    """`hungarian_core.AlignedDetrLoss` on NumPy arrays."""
+    """`hungarian_core.AlignedDetrLoss` on NumPy arrays.
+
+    Examples:
+        >>> logits = np.array([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = np.array([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": np.array([1]), "boxes": np.array([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> hn.AlignedDetrLoss(num_classes=2)(logits, boxes, targets).assignment.col4row
+        array([[1]])
+    """
 
     default_backend = backend
 

@@ -19,13 +19,31 @@ compute_euclidean_distance = _core.compute_euclidean_distance
 
 
 class DetrLoss(_core.DetrLoss):
-    """`hungarian_core.DetrLoss` on tensors."""
+    """`hungarian_core.DetrLoss` on tensors.
+
+    Examples:
+        >>> logits = tf.constant([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = tf.constant([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": tf.constant([1]), "boxes": tf.constant([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = htf.DetrLoss(num_classes=2)(logits, boxes, targets)
+        >>> losses.assignment.col4row.numpy()
+        array([[1]])
+    """
 
     default_backend = backend
 
 
 class AlignedDetrLoss(_core.AlignedDetrLoss):
-    """`hungarian_core.AlignedDetrLoss` on tensors."""
+    """`hungarian_core.AlignedDetrLoss` on tensors.
+
+    Examples:
+        >>> logits = tf.constant([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = tf.constant([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": tf.constant([1]), "boxes": tf.constant([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = htf.AlignedDetrLoss(num_classes=2)(logits, boxes, targets)
+        >>> losses.assignment.col4row.numpy()
+        array([[1]])
+    """
 
     default_backend = backend
 

@@ -26,6 +26,12 @@ class HNet(nn.Module):
 
     Attributes:
         metadata: What a file of weights says of itself; empty without a file.
+
+    Examples:
+        >>> network = ht.HNet.from_pretrained(2).frozen()
+        >>> network(torch.tensor([[0.1, 2.0], [1.5, 0.2]])).round(decimals=2)
+        tensor([[1., 0.],
+                [0., 1.]])
     """
 
     def __init__(self, *, width: int = 16, layers: int = 10, seed: int = 0) -> None:

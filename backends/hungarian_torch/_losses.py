@@ -35,6 +35,18 @@ class DetrLoss(_core.DetrLoss, _Module):
     """`hungarian_core.DetrLoss` as a module, on tensors.
 
     Arguments, those of `forward`, and what comes back are as there.
+
+    Examples:
+        >>> logits = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = torch.tensor([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": torch.tensor([1]), "boxes": torch.tensor([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> criterion = ht.DetrLoss.preset("detr", num_classes=2)
+        >>> losses = criterion(logits.requires_grad_(), boxes, targets)
+        >>> losses.assignment.col4row
+        tensor([[1]])
+        >>> losses.total.backward()
+        >>> logits.grad.shape
+        torch.Size([1, 2, 3])
     """
 
     default_backend = backend
@@ -47,6 +59,14 @@ class AlignedDetrLoss(_core.AlignedDetrLoss, _Module):
     """`hungarian_core.AlignedDetrLoss` as a module, on tensors.
 
     Arguments, those of `forward`, and what comes back are as there.
+
+    Examples:
+        >>> logits = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = torch.tensor([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])
+        >>> targets = [{"labels": torch.tensor([1]), "boxes": torch.tensor([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = ht.AlignedDetrLoss(num_classes=2)(logits, boxes, targets)
+        >>> losses.assignment.col4row
+        tensor([[1]])
     """
 
     default_backend = backend
@@ -72,6 +92,15 @@ class HungarianLoss(_core.HungarianLoss, _Module):
 
     Arguments, those of `forward`, and what comes back are as there. Slice losses that are modules
     are children of this one, `slice_losses`.
+
+    Examples:
+        >>> bce = torch.nn.BCEWithLogitsLoss(reduction="none")
+        >>> mse = torch.nn.MSELoss(reduction="none")
+        >>> criterion = ht.HungarianLoss([2, 1], slice_losses_fn=[mse, bce])
+        >>> y_true = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]])
+        >>> y_pred = torch.tensor([[[1.0, 1.0, -3.0], [0.0, 0.5, 3.0]]])
+        >>> round(criterion(y_true, y_pred).item(), 4)
+        0.1111
     """
 
     default_backend = backend
@@ -96,6 +125,15 @@ class MatchedLoss(Loss, _Module):
         TypeError: An option is none of these.
         ValueError: An option has a value that it cannot have.
         ImportError: No solver of this name is installed.
+
+    Examples:
+        >>> y_true = torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])
+        >>> y_pred = torch.tensor([[[1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]])
+        >>> criterion = ht.MatchedLoss(cost="l1")
+        >>> criterion(y_true, y_pred)
+        tensor(0.2500)
+        >>> criterion
+        MatchedLoss(cost='l1')
     """
 
     default_backend = backend
@@ -149,6 +187,12 @@ class PITLoss(Loss, _Module):
         TypeError: An option is none of these.
         ValueError: An option has a value that it cannot have.
         ImportError: No solver of this name is installed.
+
+    Examples:
+        >>> frequencies = torch.tensor([2760.0, 4150.0])
+        >>> references = torch.sin(torch.outer(frequencies, torch.arange(800) / 8000))[None]
+        >>> round(ht.PITLoss(metric="mse")(references.flip(1) + 0.5, references).item(), 4)
+        0.25
     """
 
     default_backend = backend

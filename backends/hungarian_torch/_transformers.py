@@ -47,6 +47,10 @@ class TransformersLoss(Configured):
     Raises:
         ValueError: There is no such type, or, when called, the configuration asks for what
             `DetrLoss` does not have.
+
+    Examples:
+        >>> ht.TransformersLoss("ForObjectDetection", giou_cost=4.0)
+        TransformersLoss(loss_type='ForObjectDetection', giou_cost=4.0)
     """
 
     @passing_on(DetrLoss, "num_classes", "backend", "reduction", "masks", defaults=False)

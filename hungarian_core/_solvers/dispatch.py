@@ -23,6 +23,15 @@ def solve(
         solver: As for `assign`.
         backend: The backend of the arrays.
         use_hook: Whether to ask the backend's hook first; the hook itself passes False.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> backend = hc.get_backend("numpy")
+        >>> solution = hc.solve(hc.Problem(cost[None]), solver="core", backend=backend)
+        >>> solution.col4row
+        array([[1, 0, 2]])
+        >>> solution.status
+        array([0], dtype=uint8)
     """
     found = backend.solve(problem, solver=solver) if use_hook else None
     if found is not None:

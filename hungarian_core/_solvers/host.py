@@ -35,6 +35,10 @@ def host_solver(name: str = "auto") -> HostSolver | None:
 
     Raises:
         ImportError: A solver asked for by name is not installed or does not load.
+
+    Examples:
+        >>> hc.host_solver("core") is None
+        True
     """
     if name not in _found:
         _find(name)

@@ -32,6 +32,12 @@ def giou(
 
     Raises:
         ValueError: An option is unknown, or shapes or dtypes do not fit.
+
+    Examples:
+        >>> a = np.array([[0.5, 0.5, 0.4, 0.4]])
+        >>> b = np.array([[0.5, 0.5, 0.4, 0.2], [0.1, 0.1, 0.1, 0.1]])
+        >>> hc.costs.giou(a, b).round(4)
+        array([[-0.5   ,  0.5976]])
     """
     return -_giou(true_boxes, pred_boxes, format=format, pairwise=True, form=form, backend=backend)
 

@@ -39,6 +39,13 @@ def softmax(labels: Array, logits: Array, *, backend: str | Backend | None = Non
 
     Reference:
         Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, section 3.1.
+
+    Examples:
+        >>> labels = np.array([0, 2])
+        >>> logits = np.array([[3.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> hc.costs.softmax(labels, logits).round(4)
+        array([[-0.9094, -0.0453],
+               [-0.0453, -0.9094]])
     """
     return _cost("softmax", "softmax", labels, logits, backend)
 
@@ -70,6 +77,13 @@ def focal(
     Reference:
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5. Zhu et al.,
         Deformable DETR, ICLR 2021.
+
+    Examples:
+        >>> labels = np.array([0, 2])
+        >>> logits = np.array([[3.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> hc.costs.focal(labels, logits).round(4)
+        array([[-2.0747, -0.0866],
+               [-0.0866, -2.0747]])
     """
     _checks.one_of("form", form, _checks.FORMS)
     kind: ClassCost = "focal" if form == "safe" else "focal_published"
@@ -86,6 +100,13 @@ def nll(
     """Return ``-log p(label)``, by softmax over all classes or by sigmoid.
 
     Arguments, result and errors are those of `softmax`.
+
+    Examples:
+        >>> labels = np.array([0, 2])
+        >>> logits = np.array([[3.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> hc.costs.nll(labels, logits).round(4)
+        array([[0.0949, 3.0949],
+               [3.0949, 0.0949]])
     """
     _checks.one_of("activation", activation, ("softmax", "sigmoid"))
     return _cost("nll", activation, labels, logits, backend)

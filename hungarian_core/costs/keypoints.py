@@ -49,6 +49,11 @@ def keypoint_distance(
 
     Reference:
         COCO, keypoint evaluation. Its evaluation adds 2.2e-16 to areas, and so does this.
+
+    Examples:
+        >>> cost = hc.costs.keypoint_distance([0.1, 0.1], visibility=False, area=1.0)
+        >>> cost(np, np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([[0.0, 0.1, 1.0, 1.0]])).round(4)
+        array([0.0588])
     """
     _checks.positive("sigmas", *sigmas)
     if area is not None:

@@ -29,7 +29,12 @@ def _norm(xp: Namespace, squares: Array) -> Array:
 
 
 def sqeuclidean(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return the squared Euclidean distance, ``sum((a - b)**2)``."""
+    """Return the squared Euclidean distance, ``sum((a - b)**2)``.
+
+    Examples:
+        >>> hc.costs.sqeuclidean(np, np.array([[0.0, 1.0]]), np.array([[3.0, 5.0]])).round(4)
+        array([25.])
+    """
     difference = a - b
     return xp.sum(difference * difference, axis=-1)
 
@@ -38,19 +43,33 @@ def euclidean(xp: Namespace, a: Array, b: Array) -> Array:
     """Return the Euclidean distance, free of cancellation, with gradient 0 at distance 0.
 
     Differences are squared in the dtype of the inputs: in float32, those below 1e-22 vanish.
+
+    Examples:
+        >>> hc.costs.euclidean(np, np.array([[0.0, 1.0]]), np.array([[3.0, 5.0]])).round(4)
+        array([5.])
     """
     return _norm(xp, sqeuclidean(xp, a, b))
 
 
 def l1(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return the Manhattan distance, ``sum(|a - b|)``, with gradient 0 where a equals b."""
+    """Return the Manhattan distance, ``sum(|a - b|)``, with gradient 0 where a equals b.
+
+    Examples:
+        >>> hc.costs.l1(np, np.array([[0.0, 1.0]]), np.array([[3.0, 5.0]])).round(4)
+        array([7.])
+    """
     difference = a - b
     # JAX gives `abs` the slope 1 at 0.
     return xp.sum(xp.where(difference == 0, 0, xp.abs(difference)), axis=-1)
 
 
 def cosine(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return ``1 - cos(a, b)``; a zero vector is at distance 1 of everything, with gradient 0."""
+    """Return ``1 - cos(a, b)``; a zero vector is at distance 1 of everything, with gradient 0.
+
+    Examples:
+        >>> hc.costs.cosine(np, np.array([[0.0, 1.0]]), np.array([[3.0, 5.0]])).round(4)
+        array([0.1425])
+    """
     (a, a_is_zero), (b, b_is_zero) = _unit(xp, a), _unit(xp, b)
     return 1 - xp.where(a_is_zero | b_is_zero, 0, xp.sum(a * b, axis=-1))
 
@@ -66,6 +85,10 @@ def angular(xp: Namespace, a: Array, b: Array) -> Array:
     Reference:
         Kahan, How Futile are Mindless Assessments of Roundoff in Floating-Point Computation?,
         2006, section 12.
+
+    Examples:
+        >>> hc.costs.angular(np, np.array([[0.0, 1.0]]), np.array([[3.0, 5.0]])).round(4)
+        array([0.5404])
     """
     (a, a_is_zero), (b, b_is_zero) = _unit(xp, a), _unit(xp, b)
     undefined = a_is_zero | b_is_zero
@@ -80,6 +103,10 @@ def great_circle(xp: Namespace, a: Array, b: Array) -> Array:
 
     That is the distance on the unit sphere, in [0, pi]; longitude and latitude are such angles
     too. Accuracy and gradient are those of `angular`.
+
+    Examples:
+        >>> hc.costs.great_circle(np, np.array([[0.0, 0.0]]), np.array([[np.pi, 0.0]])).round(4)
+        array([3.1416])
     """
     return angular(xp, _direction(xp, a), _direction(xp, b))
 
@@ -112,6 +139,10 @@ def points(xp: Namespace, a: Array, b: Array) -> Array:
 
     It compares polylines, such as lanes, and outlines sampled at K points in order. A point at
     distance 0 has the gradient 0.
+
+    Examples:
+        >>> hc.costs.points(np, np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([[3.0, 4.0, 1.0, 1.0]]))
+        array([2.5])
     """
     difference = a - b
     _checks.numbers("points", features(difference), 2, "x and y of every point", times=True)

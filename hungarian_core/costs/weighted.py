@@ -43,15 +43,16 @@ class WeightedSum(Configured):
         ValueError: There is no term, or one is not a number and a function. From a call, what
             terms compare is not there, or features do not fit each other.
 
-    Example::
-
-        cost = WeightedSum({
-            "class": (2.0, costs.focal, ("labels", "logits")),
-            "bbox": (5.0, "l1", "boxes"),
-            "giou": (2.0, costs.giou, "boxes"),
-        })
-        match = assign(cost(truth, prediction), row_mask=mask)
-        cost.of_matches(match, truth, prediction)["giou"]  # (..., n)
+    Examples:
+        >>> terms = {"bbox": (5.0, "l1", "boxes"), "giou": (2.0, hc.costs.giou, "boxes")}
+        >>> cost = hc.costs.WeightedSum(terms)
+        >>> truth = {"boxes": np.array([[0.5, 0.5, 0.4, 0.4]])}
+        >>> prediction = {"boxes": np.array([[0.5, 0.5, 0.4, 0.2], [0.1, 0.1, 0.1, 0.1]])}
+        >>> cost(truth, prediction).round(3)
+        array([[0.   , 8.195]])
+        >>> match = hc.assign(cost(truth, prediction))
+        >>> float(cost.of_matches(match, truth, prediction)["bbox"][0])
+        1.0
     """
 
     def __init__(self, terms: Mapping[str, Term | tuple[Any, ...]]) -> None:

@@ -57,6 +57,10 @@ def samples_per_pair(max_len: int, per_association: int = 15_000) -> tuple[int, 
     Args:
         max_len: The largest count.
         per_association: Samples of each k.
+
+    Examples:
+        >>> hc.hnet.data.samples_per_pair(2)
+        (3000, 5000, 15000)
     """
     return tuple(round(per_association / (2 * (max_len - k) + 1)) for k in range(max_len + 1))
 
@@ -98,6 +102,11 @@ def generate(
 
     Raises:
         ValueError: An option does not fit.
+
+    Examples:
+        >>> samples = hc.hnet.data.generate(2, samples=3)
+        >>> samples.distance.shape, samples.association.dtype
+        ((99, 2, 2), dtype('bool'))
     """
     _checks.generated(max_len, samples, counts, resolutions, missing)
     if isinstance(samples, (int, numbers.Integral)):

@@ -33,6 +33,15 @@ def save(
 
     Raises:
         ValueError: `params` are not those of a network.
+
+    Examples:
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "weights")
+        ...     hc.hnet.save(path, hc.hnet.init_params(), {"note": "untrained"})
+        ...     hc.hnet.load(path)[1]["note"]
+        ...
+        'untrained'
     """
     from safetensors.numpy import save as encode
 
@@ -64,6 +73,16 @@ def load(
         FileNotFoundError: There is no such file.
         ValueError: It is no file of `save`, or not the whole of one, or its parameters are not
             those of a network, not float32 or not finite.
+
+    Examples:
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "weights")
+        ...     hc.hnet.save(path, hc.hnet.init_params(width=4))
+        ...     params, metadata = hc.hnet.load(path)
+        ...
+        >>> params["gate.bias"].shape
+        (4,)
     """
     from safetensors import SafetensorError, safe_open
 
@@ -96,6 +115,10 @@ def load_pretrained(max_len: int = 2, *, backend: str | Backend | None = None) -
 
     Raises:
         ValueError: There are none for `max_len`.
+
+    Examples:
+        >>> hc.hnet.load_pretrained(2)["input.weight"].shape
+        (6, 16)
     """
     path = _WEIGHTS / f"max_len_{max_len}.safetensors"
     if not path.is_file():

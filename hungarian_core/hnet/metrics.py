@@ -17,6 +17,10 @@ def exact(association: np.ndarray, predicted: np.ndarray, threshold: float = THR
 
     Returns:
         The share, from 0 to 1; NaN for no samples.
+
+    Examples:
+        >>> hc.hnet.metrics.exact(np.eye(2)[None], np.array([[[0.9, 0.1], [0.6, 0.8]]]))
+        0.0
     """
     right = (np.asarray(predicted) > threshold) == np.asarray(association).astype(bool)
     return float(right.all(axis=(-2, -1)).mean()) if len(right) else float("nan")
@@ -51,6 +55,11 @@ def weighted_f_score(
 
     Reference:
         scikit-learn's ``f1_score(average="weighted", sample_weight=..., zero_division=1)``.
+
+    Examples:
+        >>> predicted = np.array([[[0.9, 0.1], [0.6, 0.8]]])
+        >>> round(hc.hnet.metrics.weighted_f_score(np.eye(2)[None], predicted), 4)
+        1.0
     """
     truth = np.asarray(association).astype(bool)
     said = np.asarray(predicted) > threshold

@@ -59,6 +59,12 @@ def associate(
 
     Raises:
         ValueError: Shapes or dtypes do not fit, or `params` are not those of such a network.
+
+    Examples:
+        >>> params = hc.hnet.load_pretrained()
+        >>> hc.hnet.associate(np.array([[0.1, 2.0], [1.5, 0.2]]), params).round(2)
+        array([[1., 0.],
+               [0., 1.]])
     """
     backend = get_backend(backend, distance=distance, row_mask=row_mask, col_mask=col_mask)
     pairs, params, dtype = _inputs(distance, params, row_mask, col_mask, backend)
@@ -100,6 +106,12 @@ def association_loss(
 
     Raises:
         ValueError: As for `associate`.
+
+    Examples:
+        >>> params = hc.hnet.load_pretrained()
+        >>> distance = np.array([[[0.1, 2.0], [1.5, 0.2]]])
+        >>> float(hc.hnet.association_loss(distance, np.eye(2)[None], params)) < 0.1
+        True
     """
     _checks.one_of("reduction", reduction, ("mean", "sum", "none"))
     backend = get_backend(

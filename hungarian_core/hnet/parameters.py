@@ -25,6 +25,11 @@ def init_params(*, width: int = 16, layers: int = 10, seed: int = 0) -> dict[str
         ``gate.offset`` `()` of the perceptron; ``layers.momentum`` `(layers, 2)`; and the numbers
         `()` ``cost.scale``, ``cost.gate``, ``side.slope``, ``score.scale``, ``score.offset`` and
         ``score.gate``.
+
+    Examples:
+        >>> params = hc.hnet.init_params(width=4, layers=3)
+        >>> params["input.weight"].shape
+        (6, 4)
     """
     _checks.size("width", width)
     _checks.size("layers", layers)

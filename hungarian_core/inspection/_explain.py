@@ -70,6 +70,18 @@ def explain(
         Operations Research 16(3), 1968, which forbids pairs in turn. Chegireddy and Hamacher,
         Algorithms for finding K-best perfect matchings, Discrete Applied Mathematics 18, 1987,
         for shortest cycles in place of solving anew.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> found = hc.explain(hc.assign(cost), cost)
+        >>> found.margin
+        array([1., 1., 1.])
+        >>> print(found)
+        3 pairs, cost 5, duality gap 0
+        row  column  cost  runner-up  its cost  margin
+          0       1     1          0         4       1
+          1       0     2          1         0       1
+          2       2     2          0         3       1
     """
     _checks.one_of("nan", nan, _checks.NAN_POLICIES)
     col4row, row4col, total, u, v = assignment_to_host(assignment, backend)

@@ -44,6 +44,14 @@ class Explanation:
         index: `(..., a)` int64, the place of a sample on the `a` batch axes of the assignment.
         row_names: `(..., n)` str, or None.
         col_names: `(..., m)` str, or None.
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> found = hc.explain(hc.assign(cost), cost)
+        >>> found.runner_up
+        array([0, 1, 0])
+        >>> found.records()[0]["cost"]
+        1.0
     """
 
     col4row: Ints

@@ -49,6 +49,14 @@ class StabilityMeter(Configured):
     Reference:
         Li et al., DN-DETR: Accelerate DETR Training by Introducing Query DeNoising, CVPR 2022,
         section 3.
+
+    Examples:
+        >>> meter = hc.StabilityMeter(num_cols=4)
+        >>> _ = meter.update(np.array([[0, 1]]))
+        >>> meter.update(np.array([[0, 2]]))
+        0.5
+        >>> meter.never_matched.tolist()
+        [3]
     """
 
     def __init__(

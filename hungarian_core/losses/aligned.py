@@ -106,6 +106,17 @@ class AlignedDetrLoss(Loss):
 
     Reference:
         Chen et al., How to Backpropagate through Hungarian in Your DETR?, 2022, equations 4 to 9.
+
+    Examples:
+        >>> logits = np.array([[[4.0, 0.0, 0.0], [0.0, 0.0, 4.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = np.array([[[0.3, 0.3, 0.2, 0.2], [0.5, 0.5, 0.1, 0.1], [0.7, 0.6, 0.2, 0.2]]])
+        >>> true_boxes = np.array([[0.7, 0.7, 0.2, 0.2], [0.3, 0.3, 0.2, 0.2]])
+        >>> targets = [{"labels": np.array([1, 0]), "boxes": true_boxes}]
+        >>> losses = hc.AlignedDetrLoss(num_classes=2)(logits, boxes, targets)
+        >>> round(float(losses.total), 4)
+        1.9413
+        >>> bool(np.isclose(losses.total, losses.assigned + losses.background))
+        True
     """
 
     def __init__(

@@ -24,7 +24,12 @@ from hungarian_core.terms.targets import TargetForms
 
 
 class MaskLoss(Masks):
-    """The term of masks of a `DetrLoss`: `hungarian_core.terms.Masks`, with the same arguments."""
+    """The term of masks of a `DetrLoss`: `hungarian_core.terms.Masks`, with the same arguments.
+
+    Examples:
+        >>> hc.DetrLoss(3, masks=hc.MaskLoss("bce", mask_weight=5.0, dice_weight=5.0)).masks.pixels
+        'bce'
+    """
 
 
 class DetectionLosses(NamedTuple):
@@ -142,6 +147,20 @@ class DetrLoss(Loss):
         Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, equations 1 and
         2. Zhu et al., Deformable DETR, ICLR 2021. Jia et al., DETRs with Hybrid Matching, CVPR
         2023. Chen et al., Group DETR, ICCV 2023.
+
+    Examples:
+        >>> logits = np.array([[[4.0, 0.0, 0.0], [0.0, 0.0, 4.0], [0.0, 4.0, 0.0]]])
+        >>> boxes = np.array([[[0.3, 0.3, 0.2, 0.2], [0.5, 0.5, 0.1, 0.1], [0.7, 0.6, 0.2, 0.2]]])
+        >>> true_boxes = np.array([[0.7, 0.7, 0.2, 0.2], [0.3, 0.3, 0.2, 0.2]])
+        >>> targets = [{"labels": np.array([1, 0]), "boxes": true_boxes}]
+        >>> criterion = hc.DetrLoss(num_classes=2)
+        >>> losses = criterion(logits, boxes, targets)
+        >>> round(float(losses.total), 4)
+        0.9526
+        >>> losses.assignment.col4row
+        array([[2, 0]])
+        >>> hc.DetrLoss.preset("deformable", num_classes=91)
+        DetrLoss(num_classes=91, class_loss='focal', class_weight=2.0, class_cost=2.0)
     """
 
     def __init__(

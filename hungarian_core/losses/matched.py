@@ -83,6 +83,17 @@ def loss(
     Raises:
         ValueError: Shapes, dtypes or options do not fit, or `assign` found no matching.
         TypeError: An input is no array, or a function takes or returns something else.
+
+    Examples:
+        >>> y_true = np.array([[[0.0, 0.0], [1.0, 1.0]]])
+        >>> y_pred = np.array([[[1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]])
+        >>> float(hc.loss(y_true, y_pred))
+        0.25
+        >>> value, match = hc.loss(y_true, y_pred, reduction="none", return_assignment=True)
+        >>> value
+        array([[0.5, 0. ]])
+        >>> match.col4row
+        array([[1, 0]])
     """
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
     for name, x in (("y_true", y_true), ("y_pred", y_pred)):
@@ -154,6 +165,15 @@ class HungarianLoss(Loss):
 
     Raises:
         ValueError: The arguments do not fit each other.
+
+    Examples:
+        >>> criterion = hc.HungarianLoss([2, 1], slice_weights=[1.0, 0.5])
+        >>> y_true = np.array([[[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]])
+        >>> y_pred = np.array([[[1.0, 1.0, 1.0], [0.0, 0.5, 1.0]]])
+        >>> float(criterion(y_true, y_pred))
+        0.3125
+        >>> criterion
+        HungarianLoss(slices=[2, 1], slice_weights=[1.0, 0.5])
     """
 
     def __init__(
@@ -268,6 +288,11 @@ def compute_euclidean_distance(a: Array, b: Array) -> Array:
     """Return the Euclidean distances `[B, n, m]` between `a[B, n, d]` and `b[B, m, d]`.
 
     Free of cancellation, with gradient 0 at distance 0.
+
+    Examples:
+        >>> a, b = np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 1.0]])
+        >>> hc.compute_euclidean_distance(a, b)
+        array([[5., 1.]])
     """
     backend = backend_of(a)
     if backend is not backend_of(b):

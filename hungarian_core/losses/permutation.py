@@ -96,6 +96,16 @@ def pit_loss(
         done?, ICASSP 2019. Kolbæk et al., Multitalker speech separation with utterance-level
         permutation invariant training of deep recurrent neural networks, IEEE/ACM TASLP 25(10),
         2017.
+
+    Examples:
+        >>> time = np.arange(800) / 8000
+        >>> references = np.stack([np.sin(2760 * time), np.sin(4150 * time)])[None]
+        >>> estimates = references[:, ::-1] + 0.01
+        >>> value, match = hc.pit_loss(estimates, references, return_assignment=True)
+        >>> round(float(value), 1)
+        -37.0
+        >>> match.col4row
+        array([[1, 0]])
     """
     _checks.one_of("reduction", reduction, _checks.REDUCTIONS)
     kind, axes = _metric(metric), ("batch", "sources", "time")

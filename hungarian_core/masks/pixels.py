@@ -35,6 +35,12 @@ def pairwise_bce(
     Reference:
         Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation,
         CVPR 2022.
+
+    Examples:
+        >>> targets = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, 4.0], [-4.0, -4.0]]])
+        >>> hc.masks.pairwise_bce(targets, logits).round(4)
+        array([[0.0181, 2.0181]])
     """
     targets, logits, backend, xp = _masks(targets, logits, axes, True, backend)
     finite, infinite = _parted(logits, backend, xp)
@@ -70,6 +76,12 @@ def pairwise_focal(
         Cheng et al., Per-Pixel Classification is Not All You Need for Semantic Segmentation,
         NeurIPS 2021, for matching. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017,
         equation 5.
+
+    Examples:
+        >>> targets = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, 4.0], [-4.0, -4.0]]])
+        >>> hc.masks.pairwise_focal(targets, logits).round(4)
+        array([[0.    , 0.9687]])
     """
     targets, logits, backend, xp = _masks(targets, logits, axes, True, backend)
     weights = (1, 1) if alpha is None else (alpha, 1 - alpha)
@@ -89,6 +101,12 @@ def pairwise_dice(
     With the probabilities s of the prediction and the truth t it is
     ``1 - (2 sum(s t) + 1) / (sum(s) + sum(t) + 1)``. Arguments, result, errors and reference are
     those of `pairwise_bce`.
+
+    Examples:
+        >>> targets = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, 4.0], [-4.0, -4.0]]])
+        >>> hc.masks.pairwise_dice(targets, logits).round(4)
+        array([[0.0237, 0.6588]])
     """
     targets, logits, _, xp = _masks(targets, logits, axes, True, backend)
     probabilities = _sigmoid(logits, xp)
@@ -113,6 +131,12 @@ def bce(
 
     Raises:
         ValueError: Shapes or dtypes do not fit.
+
+    Examples:
+        >>> targets = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, 4.0], [-4.0, -4.0]]])
+        >>> hc.masks.bce(targets, logits).round(4)
+        array([0.0181, 2.0181])
     """
     targets, logits, _, xp = _masks(targets, logits, axes, False, backend)
     return xp.mean(_cross_entropy(targets, logits, xp), axis=-1)
@@ -133,6 +157,12 @@ def focal(
     ``(p (1 - t) + (1 - p) t)**gamma`` and ``alpha t + (1 - alpha) (1 - t)``. That is the cost of
     `pairwise_focal` where t is 0 or 1, and less in between. `alpha` and `gamma` are as there;
     other arguments, result and errors are those of `bce`.
+
+    Examples:
+        >>> targets = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, 4.0], [-4.0, -4.0]]])
+        >>> hc.masks.focal(targets, logits).round(4)
+        array([0.    , 0.9687])
     """
     targets, logits, backend, xp = _masks(targets, logits, axes, False, backend)
     rest = 1 - targets
@@ -153,6 +183,12 @@ def dice(
     """Return the dice loss of each pair of masks, by the formula of `pairwise_dice`.
 
     Arguments, result and errors are those of `bce`.
+
+    Examples:
+        >>> targets = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, 4.0], [-4.0, -4.0]]])
+        >>> hc.masks.dice(targets, logits).round(4)
+        array([0.0237, 0.6588])
     """
     targets, logits, _, xp = _masks(targets, logits, axes, False, backend)
     p = _sigmoid(logits, xp)

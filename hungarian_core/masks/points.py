@@ -29,6 +29,11 @@ def sample(masks: Array, points: Array, *, backend: str | Backend | None = None)
 
     Raises:
         ValueError: Shapes or dtypes do not fit.
+
+    Examples:
+        >>> masks = np.arange(4.0).reshape(1, 2, 2)
+        >>> hc.masks.sample(masks, np.array([[0.25, 0.25], [0.5, 0.5]]))
+        array([[0. , 1.5]])
     """
     backend = get_backend(backend, masks=masks, points=points)
     masks = backend.asarray(masks)
@@ -90,6 +95,12 @@ def uncertain_points(
     Reference:
         Kirillov et al., PointRend: Image Segmentation as Rendering, CVPR 2020, section 3.1. Cheng
         et al., CVPR 2022, as for `pairwise_bce`.
+
+    Examples:
+        >>> logits = np.array([[[4.0, 0.0], [4.0, 4.0]]])
+        >>> candidates = np.array([[[0.25, 0.25], [0.75, 0.25], [0.25, 0.75]]])
+        >>> hc.masks.uncertain_points(logits, candidates, 1, importance_ratio=1.0)
+        array([[[0.75, 0.25]]])
     """
     backend = get_backend(backend, logits=logits, candidates=candidates)
     logits = backend.stop_gradient(backend.asarray(logits))

@@ -157,6 +157,16 @@ def assignment_matrix(
         (``"sinkhorn_implicit"``). Mena et al., Learning latent permutations with Gumbel-Sinkhorn
         networks, ICLR 2018 (``"gumbel_sinkhorn"``). Boyle and Dykstra, A method for finding
         projections onto the intersection of convex sets in Hilbert spaces, 1986 (``"dykstra"``).
+
+    Examples:
+        >>> cost = np.array([[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
+        >>> matrix = hc.assignment_matrix(cost, temperature=0.5)
+        >>> matrix.round(2)
+        array([[0.12, 0.58, 0.3 ],
+               [0.6 , 0.4 , 0.  ],
+               [0.28, 0.02, 0.7 ]])
+        >>> matrix.sum(axis=-1).round(3)
+        array([1., 1., 1.])
     """
     _checks.one_of("method", method, tuple(METHODS))
     run, defaults = METHODS[method]

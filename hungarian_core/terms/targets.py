@@ -27,6 +27,12 @@ class Targets(NamedTuple):
         weights: `(B, M)`, what the loss of each object is multiplied by, by default 1.
         ignore: `(B, M)` bool, objects that cost and gain nothing: see `DetrLoss`.
         masks: `(B, M, H, W)`, the segmentation of each object, 0 or 1.
+
+    Examples:
+        >>> labels, mask = np.array([[1, 0]]), np.array([[True, False]])
+        >>> targets = hc.Targets(labels, np.full((1, 2, 4), 0.5), mask)
+        >>> targets.labels.shape, targets.boxes.shape
+        ((1, 2), (1, 2, 4))
     """
 
     labels: Array
@@ -70,6 +76,20 @@ def pad_targets(
 
     Raises:
         ValueError: Images have different keys, arrays do not fit, or `size` is too small.
+
+    Examples:
+        >>> targets = hc.pad_targets([
+        ...     {"labels": np.array([1]), "boxes": np.full((1, 4), 0.5)},
+        ...     {"labels": np.array([0, 2]), "boxes": np.full((2, 4), 0.25)},
+        ... ])
+        >>> targets.labels
+        array([[1, 0],
+               [0, 2]])
+        >>> targets.boxes.shape
+        (2, 2, 4)
+        >>> targets.mask
+        array([[ True, False],
+               [ True,  True]])
     """
     fields = _padded(targets, _FIELDS, ("labels",), size, like, backend)
     return Targets(
