@@ -248,7 +248,8 @@ def bind(function: F, backend: Backend) -> F:
 
     @functools.wraps(function)
     def bound(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **{"backend": backend, **kwargs})
+        given = kwargs.get("backend")
+        return function(*args, **{**kwargs, "backend": backend if given is None else given})
 
     bound.__module__ = sys._getframe(1).f_globals.get("__name__", bound.__module__)
     bound.__qualname__ = bound.__name__

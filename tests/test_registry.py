@@ -277,9 +277,10 @@ def test_backend_of_another_type() -> None:
 
 
 def test_bind_fills_in_the_backend() -> None:
-    mine = _backend("mine")
+    mine, other = _backend("mine"), _backend("other")
     seen = []
     bound = hc.bind(lambda **options: seen.append(options["backend"]), mine)
     bound()
-    bound(backend=None)
-    assert seen == [mine, None]
+    bound(backend=None)  # as a loss of the same front door takes it
+    bound(backend=other)
+    assert seen == [mine, mine, other]
