@@ -215,3 +215,36 @@ def test_the_loss_of_a_model_shows_and_checks_what_is_changed(ht: Any) -> None:
     assert "giou_weight" in inspect.signature(ht.TransformersLoss).parameters
     with pytest.raises(TypeError, match=r"no option 'bbox_wieght'.*mean 'bbox_weight'\?"):
         ht.TransformersLoss("ForObjectDetection", bbox_wieght=1.0)
+
+
+# All front doors
+
+DOORS = ["core", "numpy", "torch", "jax", "tensorflow"]
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_no_signature_is_open(name: str) -> None:
+    module = pytest.importorskip(f"hungarian_{name}", exc_type=ImportError)
+    for entry in module.__all__:
+        thing = getattr(module, entry)
+        if inspect.ismodule(thing) or not callable(thing) or entry == "get_backend":
+            continue
+        for parameter in inspect.signature(thing).parameters.values():
+            assert parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD), entry
+        assert inspect.getdoc(thing), entry
+
+
+@pytest.mark.parametrize("loss", ["DetrLoss", "AlignedDetrLoss"])
+@pytest.mark.parametrize("name", DOORS)
+def test_a_pickled_loss_gives_the_same(name: str, loss: str) -> None:
+    module = pytest.importorskip(f"hungarian_{name}", exc_type=ImportError)
+    rng = np.random.default_rng(0)
+    backend = getattr(module, "backend", hc.get_backend("numpy"))
+    arrays = [rng.normal(size=(1, 4, 4)), rng.uniform(0.2, 0.6, (1, 4, 4))]
+    truth = [np.array([[1, 2]]), rng.uniform(0.2, 0.6, (1, 2, 4)), np.array([[True, True]])]
+    logits, boxes, *targets = (backend.asarray(x) for x in (*arrays, *truth))
+    criterion = getattr(module, loss)(3, groups=2)
+    again = pickle.loads(pickle.dumps(criterion))
+    assert repr(again) == repr(criterion) == f"{loss}(num_classes=3, groups=2)"
+    totals = [float(x(logits, boxes, tuple(targets)).total) for x in (criterion, again)]
+    assert totals[0] == totals[1] > 0
