@@ -190,7 +190,7 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
             "an instance of hungarian_core.Backend, or None"
         )
     found: Backend | None = None
-    for x in (*arrays, *named.values()):
+    for x in (*arrays, *named.values()) if arrays else named.values():
         if x is None:
             continue
         root = _root_of(type(x))

@@ -245,6 +245,9 @@ def linear_sum_assignment(
     n, m = shape
     known = isinstance(n, int) and isinstance(m, int)
     readable = backend.readable(found.col4row)
+    if readable and known and n <= m:  # all rows are matched, so no column has to be looked up
+        (rows,) = backend.namespace(found.col4row).nonzero(found.col4row >= 0)
+        return rows, found.col4row
     if readable or not known:
         return found.indices()
     # All of the smaller side are matched, so no length depends on values.

@@ -64,9 +64,15 @@ class TorchBackend(Backend):
         _gradient.refuse_transposed()
         # Any field may be what a transform maps over. (A slice of the tuple stops Dynamo 2.6.)
         cost, rows, cols, price, *_ = problem
-        if any(_inputs.is_symbol(x) for x in (cost, rows, cols, price) if x is not None):
+        symbol = _inputs.is_symbol
+        if (
+            symbol(cost)
+            or (rows is not None and symbol(rows))
+            or (cols is not None and symbol(cols))
+            or (price is not None and symbol(price))
+        ):
             return Solution(*solve_opaquely(*problem, solver))
-        return solve_in_place(problem, solver) if problem.cost.is_cpu else None
+        return solve_in_place(problem, solver) if cost.is_cpu else None
 
     def all_reduce(self, x: Tensor) -> Tensor:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -19,9 +19,9 @@ def solve_in_place(problem: Problem, solver: str) -> Solution | None:
     cost, rows, cols, price, maximize, nan = problem
     if at is None or cost.dim() > 3:
         return None
-    given = [x for x in (cost, rows, cols, price) if x is not None]
-    if not all(x.is_cpu and type(x) is Tensor for x in given):
-        return None  # what lies at the address of a subclass is not known
+    for x in (cost, rows, cols, price):
+        if x is not None and not (type(x) is Tensor and x.is_cpu):
+            return None  # what lies at the address of a subclass is not known
     cost, price = _aligned(cost), None if price is None else _aligned(price)
     rows = None if rows is None else rows.contiguous()
     cols = None if cols is None else cols.contiguous()
