@@ -24,7 +24,8 @@ def features(x: Array) -> Any:
 
 def broadcastable(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     """Say whether two shapes broadcast against each other, as far as is known while tracing."""
-    pairs = zip(reversed(a), reversed(b), strict=False)
+    shared = min(len(a), len(b))  # old Dynamos do not stop a zip at the shorter one
+    pairs = zip(a[len(a) - shared :], b[len(b) - shared :], strict=True)
     return all(same(x, y) or x == 1 or y == 1 for x, y in pairs)
 
 

@@ -48,7 +48,8 @@ def blackbox(problem: RelaxedProblem, *, interpolation: float | Array) -> Relaxa
         broken = xp.any(open_ & ~xp.isfinite(moved), axis=(-2, -1), keepdims=True)
         # Not `assign`: what comes from above may be NaN, and a backward pass is no place to raise.
         again = Problem(backend.stop_gradient(moved), given["rows"], given["cols"])
-        other = Assignment(*solve(again, solver=solver, backend=backend)[:5])
+        col4row, row4col, total, u, v, _ = solve(again, solver=solver, backend=backend)
+        other = Assignment(col4row, row4col, total, u, v)
         grad = (xp.astype(other.mask(), cost.dtype) - matching) / step
         return xp.where(broken, _NAN, grad), *(None for _ in range(1 + len(rest)))
 

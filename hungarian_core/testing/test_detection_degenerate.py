@@ -194,7 +194,7 @@ def test_values_and_slopes_are_limits(driver: Driver, name: str, solver: Any) ->
         out = criterion(*arrays, targets)
         xp = driver.resolve(arrays[0]).namespace(arrays[0])
         columns = xp.astype(out.assignment.col4row, out.total.dtype)
-        return xp.stack([*out[:4], columns[:, 0], columns[:, 1]], axis=0)
+        return xp.stack([*tuple(out)[:4], columns[:, 0], columns[:, 1]], axis=0)
 
     with np.errstate(all="ignore"):  # NumPy warns of what comes in
         if driver.differentiable:

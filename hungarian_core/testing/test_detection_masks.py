@@ -180,7 +180,7 @@ def test_masked_queries(driver: Driver, name: str, solver: str) -> None:
 
     def all_of_it(logits: Any, boxes: Any) -> Any:
         out = criterion(logits, boxes, tuple(arrays), query_mask=flags)
-        return (*out[:-1], out.assignment.col4row, out.assignment.row4col)
+        return (*tuple(out)[:-1], out.assignment.col4row, out.assignment.row4col)
 
     given = [driver.from_numpy(x, "float32") for x in full]
     *found, col4row, row4col = map(driver.to_numpy, driver.trace(all_of_it)(*given))
