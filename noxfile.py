@@ -130,7 +130,7 @@ def lowest(*extras: str) -> list[str]:
 @nox.parametrize("backend", ENDS)
 def oldest(session: nox.Session, backend: str) -> None:
     """The suite on the oldest versions promised. Linux's wheel of that PyTorch brings CUDA."""
-    extras = ("test", *(("keras", "jax") if backend == "keras" else (backend,)))
+    extras = ("test", *(("keras", "jax", "tensorflow") if backend == "keras" else (backend,)))
     session.install(*lowest(*extras), "pytest-xdist")
     session.install("--force-reinstall", "--no-deps", str(built(session)))
     session.run("python", "-m", "pip", "check")
@@ -141,7 +141,7 @@ def oldest(session: nox.Session, backend: str) -> None:
 @nox.parametrize("backend", ENDS)
 def newest(session: nox.Session, backend: str) -> None:
     """The suite on the newest versions that pip finds, whatever constraints.txt says."""
-    extras = "test,keras,jax" if backend == "keras" else f"test,{backend}"
+    extras = "test,keras,jax,tensorflow" if backend == "keras" else f"test,{backend}"
     wheel = str(built(session))
     session.install("--upgrade", f"{wheel}[{extras}]", "pytest-xdist")
     session.install("--force-reinstall", "--no-deps", wheel)

@@ -134,10 +134,16 @@ def test_the_function() -> None:
     assert history[0] == pytest.approx(before, rel=1e-4)
 
 
+# Before 3.14, a layer of Keras that casts its input, as mixed policies do, drops the mask on it.
+KEEPS_MASKS = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 14)
+
+
 # PyTorch's compiler takes most of a minute per model: what it does is not this suite's to check.
 @pytest.mark.parametrize(
     ("jit_compile", "dtype"),
-    [(True, "float32")] * (BACKEND != "torch") + [(False, "float32"), (False, "mixed_float16")],
+    [(True, "float32")] * (BACKEND != "torch")
+    + [(False, "float32")]
+    + [(False, "mixed_float16")] * KEEPS_MASKS,
 )
 def test_fit(jit_compile: bool, dtype: str) -> None:
     """What is reported is the loss of the predictions that are there; it falls."""

@@ -135,10 +135,6 @@ def test_sample_weight_weighs_samples() -> None:
     assert float(value) == pytest.approx((weight * each).mean(), rel=1e-5)
 
 
-@pytest.mark.skipif(
-    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 8),
-    reason="later versions of Keras have it",
-)
 def test_mean_by_sample_weight() -> None:
     y_true, y_pred = sample()
     weight = np.array([0.0, 1.0, 2.0, 0.0, 0.5, 3.0])
