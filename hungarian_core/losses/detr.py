@@ -198,6 +198,10 @@ class DetrLoss(Loss):
         self.backend = self.default_backend if backend is None else backend
         self.masks = masks
         self.log = log
+        # The terms take None for the weight in the loss; here every weight is a number of its own.
+        class_cost = _checks.weight("class_cost", class_cost)
+        bbox_cost = _checks.weight("bbox_cost", bbox_cost)
+        giou_cost = _checks.weight("giou_cost", giou_cost)
         classes = Classes(
             num_classes, loss=class_loss, cost=class_cost_form, weight=class_weight,
             cost_weight=class_cost, no_object_weight=no_object_weight,
