@@ -10,7 +10,7 @@ from hungarian_core._backend import Array, Backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
-from hungarian_core.losses.base import Loss
+from hungarian_core.losses.base import Loss, OfCriterion
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.classes import Classes
@@ -119,6 +119,9 @@ class AlignedDetrLoss(Loss):
         True
     """
 
+    backend = OfCriterion("backend")
+    repeat, groups = OfCriterion("repeat"), OfCriterion("groups")
+
     def __init__(
         self,
         num_classes: int,
@@ -147,7 +150,6 @@ class AlignedDetrLoss(Loss):
         if normalize is None:
             divided = "images" if reduction == "mean" else None
         self.num_classes = num_classes
-        self.backend = self.default_backend if backend is None else backend
         self.criterion = SetLoss(
             [
                 Classes(
@@ -163,8 +165,9 @@ class AlignedDetrLoss(Loss):
             match_by="loss", normalize=divided,
             denominator="global", reduction="none" if reduction == "none" else "mean",
             repeat=repeat, groups=groups, nan=nan, solver=solver, tile_bytes=tile_bytes,
-            backend=self.backend,
+            backend=self.default_backend if backend is None else backend,
         )  # fmt: skip
+        self.criteria = [self.criterion]
 
     def __call__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hungarian_core._backend import Backend
 from hungarian_core._settings import Configured
@@ -19,3 +19,17 @@ class Loss(Configured):
     """
 
     default_backend: ClassVar[str | Backend | None] = None
+
+
+class OfCriterion:
+    """An attribute of a loss that its criteria have: what is set counts from the next call on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, loss: Any, owner: Any = None) -> Any:
+        return self if loss is None else getattr(loss.criteria[0], self.name)
+
+    def __set__(self, loss: Any, value: Any) -> None:
+        for criterion in loss.criteria:
+            setattr(criterion, self.name, value)

@@ -12,7 +12,7 @@ from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost
-from hungarian_core.losses.base import Loss
+from hungarian_core.losses.base import Loss, OfCriterion
 from hungarian_core.losses.presets import PRESETS
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
@@ -163,6 +163,12 @@ class DetrLoss(Loss):
         DetrLoss(num_classes=91, class_loss='focal', class_weight=2.0, class_cost=2.0)
     """
 
+    backend = OfCriterion("backend")
+    class_denominator = OfCriterion("denominator")
+    reduction = OfCriterion("reduction")
+    repeat, groups = OfCriterion("repeat"), OfCriterion("groups")
+    log = OfCriterion("log")
+
     def __init__(
         self,
         num_classes: int,
@@ -195,9 +201,7 @@ class DetrLoss(Loss):
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
-        self.backend = self.default_backend if backend is None else backend
         self.masks = masks
-        self.log = log
         # The terms take None for the weight in the loss; here every weight is a number of its own.
         class_cost = _checks.weight("class_cost", class_cost)
         bbox_cost = _checks.weight("bbox_cost", bbox_cost)
@@ -221,11 +225,12 @@ class DetrLoss(Loss):
         options: dict[str, Any] = {
             "denominator": class_denominator, "reduction": reduction, "repeat": repeat,
             "groups": groups, "nan": nan, "solver": solver, "tile_bytes": tile_bytes, "log": log,
-            "backend": self.backend,
+            "backend": self.default_backend if backend is None else backend,
         }  # fmt: skip
         self.criterion = SetLoss([classes, boxes, *more], **options)
         # For calls without boxes, if classes can do without.
         self._unboxed = None if classes.needs_iou else SetLoss([classes, *more], **options)
+        self.criteria = [x for x in (self.criterion, self._unboxed) if x is not None]
         self.class_loss = classes.loss.name
 
     @classmethod

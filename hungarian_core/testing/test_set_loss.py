@@ -243,6 +243,24 @@ def test_weights_of_a_call(driver: Driver) -> None:
         aligned(arrays, given, weights={"bbox": 1.0})
 
 
+def test_what_is_set_later_counts(driver: Driver) -> None:
+    """Attributes of `DetrLoss` that a schedule or a wrapper sets are read at every call."""
+    checks.skip_programs(driver)
+    outputs, targets = detection_call(np.random.default_rng(8), groups=2)
+    arrays = [driver.from_numpy(outputs[name]) for name in ("logits", "boxes")]
+    given = to_arrays(driver, targets)
+    changes: Any = {"groups": 2, "repeat": 2, "reduction": "none", "bbox_weight": 1.0}
+    criterion: Any = hc.DetrLoss(3)
+    criterion.backend = driver.backend
+    for name, value in changes.items():
+        setattr(criterion, name, value)
+        assert getattr(criterion, name) == value
+    expected: Any = hc.DetrLoss(3, **changes, backend=driver.backend)
+    one, other = (driver.to_numpy(f(*arrays, given).total) for f in (criterion, expected))
+    assert one.shape == (IMAGES,)
+    np.testing.assert_array_equal(one, other)
+
+
 def test_forms_of_targets(driver: Driver) -> None:
     """Padded arrays and lists of mappings, with keys of the user's own."""
     if not driver.static_shapes or not driver.raises:
