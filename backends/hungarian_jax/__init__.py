@@ -87,7 +87,15 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
 
 
 class SetLoss(_core.SetLoss):
-    """`hungarian_core.SetLoss` on JAX arrays."""
+    """`hungarian_core.SetLoss` on JAX arrays.
+
+    Examples:
+        >>> outputs = {"boxes": jnp.asarray([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])}
+        >>> targets = [{"boxes": jnp.asarray([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = hj.SetLoss([hc.terms.Boxes()])(outputs, targets)
+        >>> losses.assignment.col4row.tolist()
+        [[1]]
+    """
 
     default_backend = backend
 

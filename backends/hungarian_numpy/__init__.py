@@ -62,7 +62,15 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
 
 
 class SetLoss(_core.SetLoss):
-    """`hungarian_core.SetLoss` on NumPy arrays."""
+    """`hungarian_core.SetLoss` on NumPy arrays.
+
+    Examples:
+        >>> outputs = {"boxes": np.array([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])}
+        >>> targets = [{"boxes": np.array([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = hn.SetLoss([hc.terms.Boxes()])(outputs, targets)
+        >>> losses.assignment.col4row
+        array([[1]])
+    """
 
     default_backend = backend
 

@@ -49,7 +49,15 @@ class AlignedDetrLoss(_core.AlignedDetrLoss):
 
 
 class SetLoss(_core.SetLoss):
-    """`hungarian_core.SetLoss` on tensors."""
+    """`hungarian_core.SetLoss` on tensors.
+
+    Examples:
+        >>> outputs = {"boxes": tf.constant([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])}
+        >>> targets = [{"boxes": tf.constant([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = htf.SetLoss([hc.terms.Boxes()])(outputs, targets)
+        >>> losses.assignment.col4row.numpy()
+        array([[1]])
+    """
 
     default_backend = backend
 

@@ -79,6 +79,13 @@ class SetLoss(_core.SetLoss, _Module):
     """`hungarian_core.SetLoss` as a module, on tensors.
 
     Arguments, those of `forward`, and what comes back are as there.
+
+    Examples:
+        >>> outputs = {"boxes": torch.tensor([[[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]])}
+        >>> targets = [{"boxes": torch.tensor([[0.7, 0.7, 0.2, 0.2]])}]
+        >>> losses = ht.SetLoss([hc.terms.Boxes()])(outputs, targets)
+        >>> losses.assignment.col4row
+        tensor([[1]])
     """
 
     default_backend = backend
