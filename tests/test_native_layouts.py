@@ -106,15 +106,15 @@ def test_detection_passes_take_arrays_off_the_grid() -> None:
     }  # fmt: skip
     mask = np.ones((2, 3), bool)
     seen: list[int] = []
-    real = native._detection._pack_pairs
+    real = native._detection._pack_costs
 
     def pack(*fields: Any) -> bytes:
         seen.extend(int(at) for at in fields[-9:] if at)
         return bytes(real(*fields))
 
-    native._detection._pack_pairs = pack
+    native._detection._pack_costs = pack
     try:
-        found = native.solve.pairs(
+        found = native.solve.matching_costs(
             _off_grid(logits),
             _off_grid(labels),
             mask,
@@ -123,17 +123,17 @@ def test_detection_passes_take_arrays_off_the_grid() -> None:
             **options,
         )
     finally:
-        native._detection._pack_pairs = real
+        native._detection._pack_costs = real
     floats = [seen[0], seen[1], seen[3], *seen[5:8]]
     assert all(at % 4 == 0 for at in floats)
     assert seen[2] % 8 == 0
-    expected = native.solve.pairs(logits, labels, mask, boxes, truth, **options)
+    expected = native.solve.matching_costs(logits, labels, mask, boxes, truth, **options)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_array_equal(x, y)
     says = rng.integers(0, 4, (2, 5))
-    graded = native.solve.grades(
-        _off_grid(logits), _off_grid(says), _off_grid(found[2]), class_loss="softmax", alpha=0.25
+    graded = native.solve.class_losses(
+        _off_grid(logits), _off_grid(says), _off_grid(found[2]), loss=0, alpha=0.25
     )
-    expected = native.solve.grades(logits, says, found[2], class_loss="softmax", alpha=0.25)
+    expected = native.solve.class_losses(logits, says, found[2], loss=0, alpha=0.25)
     for x, y in zip(graded, expected, strict=True):
         np.testing.assert_array_equal(x, y)
