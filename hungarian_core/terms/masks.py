@@ -67,7 +67,7 @@ class Masks(Term):
     importance_ratio: float = 0.75
 
     outputs = {"masks": ("H", "W")}  # noqa: RUF012  (of the class, as for every term)
-    fields = {"masks": ("H", "W")}  # noqa: RUF012
+    fields = {"masks": ("H", "W")}  # noqa: RUF012  (as above)
     optional = ("points", "candidates")
     tiled = False
     decides_dtype = False

@@ -71,7 +71,7 @@ class Term(Configured):
             fields: The targets by key, `(B, M, ...)`.
             problems: Who is matched with whom, and how that lies.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} says nothing of how its arrays are read")
 
     def width(self, problems: MatchingProblems, inputs: Any) -> Any:
         """Return how many numbers per query the largest temporary array of `costs` has."""
