@@ -73,15 +73,22 @@ def quiet(**extra: str) -> dict[str, str]:
     return {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONSAFEPATH": "1", **extra}
 
 
-def check(session: nox.Session, *arguments: str) -> None:
+# Most of the time on JAX goes into compiling, once, what runs for microseconds; XLA in haste takes
+# half of it. tests/drivers.py and tests/keras_programs.py have the programs under test compiled as
+# for everybody nevertheless. Only at the versions of constraints.txt: a process ends at once at a
+# flag that its XLA does not know.
+HASTE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+
+def check(session: nox.Session, *arguments: str, **extra: str) -> None:
     """Run pytest in two processes."""
-    session.run("pytest", *PARALLEL, *arguments, *session.posargs, env=quiet())
+    session.run("pytest", *PARALLEL, *arguments, *session.posargs, env=quiet(**extra))
 
 
-def shipped_checks(session: nox.Session, drivers: str, *others: str) -> None:
+def shipped_checks(session: nox.Session, drivers: str, *others: str, **extra: str) -> None:
     """Run the checks that the wheel brings, by the command of a stranger, and other tests."""
     location = f"tests/drivers.py:{drivers}"
-    check(session, *others, "--pyargs", "hungarian_core.testing", "--driver", location)
+    check(session, *others, "--pyargs", "hungarian_core.testing", "--driver", location, **extra)
 
 
 @nox.session
@@ -107,7 +114,7 @@ def conformance(session: nox.Session, backend: str) -> None:
     extra = "test" if backend == "array_api_strict" else f"{backend},test"
     peers = ["array-api-strict"] if backend == "array_api_strict" else []
     project(session, extra, "pytest-xdist", *peers)
-    shipped_checks(session, backend)
+    shipped_checks(session, backend, **({"XLA_FLAGS": HASTE} if backend == "jax" else {}))
 
 
 def suite(session: nox.Session, backend: str) -> None:
@@ -160,7 +167,8 @@ def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
     peers = ("array-api-strict", "optax", "ott-jax", "torchmetrics", "transformers")
     project(session, "all,test", *peers, "lightning", "pycocotools", "pytest-xdist")
-    check(session, "tests", "--ignore=tests/hnet")
+    # Not XLA_FLAGS: TensorFlow would read them too.
+    check(session, "tests", "--ignore=tests/hnet", XLA_FLAGS_OF_JAX=HASTE)
 
 
 @nox.session

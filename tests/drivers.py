@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -141,6 +142,12 @@ def jax() -> list[Driver]:
     import jax.experimental
     import jax.numpy as jnp
 
+    # The session asks XLA to compile in haste (noxfile.py). The driver `jax-jit` has its programs
+    # compiled as for everybody nevertheless: these are XLA's defaults.
+    hasty = "--xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", "")
+    defaults = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    options = {"compiler_options": defaults} if hasty else {}
+
     # It moved in JAX 0.8.
     enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
@@ -178,12 +185,15 @@ def jax() -> list[Driver]:
         thorough_lengthy = True
 
         def trace(self, function: Function) -> Function:
-            return jax.jit(function)
+            return jax.jit(function, **options)
 
-    class JaxJit32(JaxJit):
+    class JaxJit32(Jax):
         name = "jax-jit-x32"
-        thorough = thorough_lengthy = False
+        raises = thorough = thorough_lengthy = False
         dtypes = Jax.dtypes - {"float64", "int64"}
+
+        def trace(self, function: Function) -> Function:
+            return jax.jit(function)
 
     class JaxVmap(Jax):
         name = "jax-vmap"

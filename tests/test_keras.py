@@ -21,10 +21,16 @@ def test_keras_on(backend: str) -> None:
     for name in ("keras", backend):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, SUITES)]
+    if backend == "jax" and (flags := os.environ.get("XLA_FLAGS_OF_JAX")):  # noxfile.py sets them
+        path = os.pathsep.join([str(SUITES[0].parent), os.environ.get("PYTHONPATH", "")])
+        environment |= {"XLA_FLAGS": flags, "PYTHONPATH": path}
+        command += ["-p", "keras_programs"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, SUITES)],
+        command,
         cwd=SUITES[0].parents[1],
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=900,
