@@ -28,7 +28,7 @@ INF = float("inf")
 Loop = Callable[..., tuple[Array, ...]]
 
 
-def solve(
+def minimise(
     cost: Array,
     row_mask: Array | None,
     col_mask: Array | None,
@@ -46,7 +46,7 @@ def solve(
     static = isinstance(n, int) and isinstance(m, int)
     if static and n > m and unmatched_cost is None:
         # With rows the smaller side, a search ends at the first free column.
-        flipped = solve(
+        flipped = minimise(
             xp.permute_dims(cost, (0, 2, 1)), col_mask, row_mask, None,
             xp=xp, loop=loop, shape=shape,
         )  # fmt: skip

@@ -77,7 +77,7 @@ def _by_core(problem: Problem, backend: Backend) -> Solution:
 
     def minimise(cost: Array, rows: Any, cols: Any, unmatched_cost: Any) -> Matching:
         if all(isinstance(extent, int) for extent in shape[-2:]):
-            return core.solve(
+            return core.minimise(
                 cost, rows, cols, unmatched_cost,
                 xp=xp, loop=backend.while_loop, shape=backend.shape,
             )  # fmt: skip
@@ -106,7 +106,7 @@ def _by_core_with_unknown_extents(
     if unmatched_cost is not None:
         blank = xp.zeros_like(xp.sum(unmatched_cost, axis=1))[:, None]
         unmatched_cost = xp.concat([unmatched_cost, blank], axis=1)
-    found = core.solve(
+    found = core.minimise(
         cost, rows, cols, unmatched_cost,
         xp=xp, loop=backend.while_loop, shape=backend.shape,
     )  # fmt: skip
