@@ -107,8 +107,8 @@ def solve(some: Problems) -> np.ndarray:
     admissible = distance <= farthest * (1 + 1e-6)
     admissible &= (distance > 0) | some.samples.masked[:, None, None]
     cost = np.where(admissible, distance, np.inf)
-    price = 2.0 * farthest * some.max_len
-    return np.asarray(hc.assign(cost, **some.masks, unmatched_cost=price).mask())
+    unmatched_cost = 2.0 * farthest * some.max_len
+    return np.asarray(hc.assign(cost, **some.masks, unmatched_cost=unmatched_cost).mask())
 
 
 def gaps(some: Problems) -> np.ndarray:

@@ -49,8 +49,8 @@ def bind(problem: Problem, solver: str, backend: Backend) -> list[jax.Array]:
 def _problem(arrays: Any, given: tuple[bool, ...], maximize: bool, nan: str) -> Problem:
     cost, *others = arrays
     rest = iter(others)
-    rows, cols, price = (next(rest) if there else None for there in given)
-    return Problem(cost, rows, cols, price, maximize, nan)
+    rows, cols, unmatched_cost = (next(rest) if there else None for there in given)
+    return Problem(cost, rows, cols, unmatched_cost, maximize, nan)
 
 
 @solve_p.def_abstract_eval

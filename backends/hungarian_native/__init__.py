@@ -83,8 +83,8 @@ def solve(
         if address % dtype.itemsize:
             cost = cost.copy()
             address = cost.ctypes.data
-    row_mask_at = col_mask_at = price_at = 0
-    price_strides: list[int] | None = None
+    row_mask_at = col_mask_at = unmatched_cost_at = 0
+    unmatched_cost_strides: list[int] | None = None
     if row_mask is not None:
         row_mask = _flags("row_mask", row_mask, shape[:-1])
         row_mask_at = row_mask.ctypes.data
@@ -92,21 +92,20 @@ def solve(
         col_mask = _flags("col_mask", col_mask, (*shape[:-2], shape[-1]))
         col_mask_at = col_mask.ctypes.data
     if unmatched_cost is not None:
-        price = unmatched_cost
-        if price.dtype != dtype or price.shape != shape[:-1]:
+        if unmatched_cost.dtype != dtype or unmatched_cost.shape != shape[:-1]:
             raise ValueError(
-                f"unmatched_cost is {price.dtype} of shape {price.shape}; "
+                f"unmatched_cost is {unmatched_cost.dtype} of shape {unmatched_cost.shape}; "
                 f"expected {dtype} of shape {shape[:-1]}"
             )
-        price = _on_grid(price)
-        price_at = price.ctypes.data
-        price_strides = [step // dtype.itemsize for step in price.strides]
+        unmatched_cost = _on_grid(unmatched_cost)
+        unmatched_cost_at = unmatched_cost.ctypes.data
+        unmatched_cost_strides = [step // dtype.itemsize for step in unmatched_cost.strides]
     if num_threads:
         num_threads = _threads(num_threads)
     return Solution._make(
         solve_at(
             address, shape, strides, dtype, row_mask_at, col_mask_at,
-            price_at, price_strides, maximize, nan, num_threads,
+            unmatched_cost_at, unmatched_cost_strides, maximize, nan, num_threads,
         )
     )  # fmt: skip
 
@@ -127,7 +126,7 @@ def solve_at(
     """Solve a batch of problems given by addresses, for adapters whose arrays are not NumPy's.
 
     Nothing can be checked here: what lies at an address is up to the caller, who also keeps it
-    alive. Costs and prices may begin at any address, aligned to their dtype or not.
+    alive. Costs may begin at any address, aligned to their dtype or not.
 
     Args:
         address: Of the cost.
@@ -136,7 +135,7 @@ def solve_at(
         dtype: Of the cost, `unmatched_cost` and the results.
         row_mask: The address of row-major bytes, or 0.
         col_mask: The same.
-        unmatched_cost: The address of prices, or 0.
+        unmatched_cost: The address of the costs of unmatched rows, or 0.
         unmatched_cost_strides: One for each of their axes, in elements; None likewise.
         maximize: As for `solve`.
         nan: As for `solve`.
@@ -152,17 +151,17 @@ def solve_at(
     policy = _NAN.get(nan)
     if policy is None:
         raise ValueError(f"nan is {nan!r}; expected one of {', '.join(map(repr, _NAN))}")
-    step, across, down, price_step, price_across = n * m, m, 1, n, 1
+    step, across, down, unmatched_step, unmatched_across = n * m, m, 1, n, 1
     if strides is not None:
         *_, step, across, down = (0, *strides)
     if unmatched_cost_strides is not None:
-        *_, price_step, price_across = (0, *unmatched_cost_strides)
+        *_, unmatched_step, unmatched_across = (0, *unmatched_cost_strides)
     # All results in one piece of memory: to find its address costs more than a view of it.
     memory = _empty(length, _BYTE)
     at = _addressof(_bytes_of(memory))
     packed = _pack(
         ABI, number, size, n, m, address, step, across, down, row_mask, col_mask,
-        unmatched_cost, price_step, price_across, maximize, policy, num_threads, 64,
+        unmatched_cost, unmatched_step, unmatched_across, maximize, policy, num_threads, 64,
         at, at + row4col_at, at + total_at, at + u_at, at + v_at, at + status_at,
     )  # fmt: skip
     unsolved = _solve(packed)

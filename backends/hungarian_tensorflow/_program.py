@@ -60,8 +60,8 @@ def _core_program(
 
     def program(cost: tf.Tensor, *others: tf.Tensor) -> tuple[Any, ...]:
         rest = iter(others)
-        rows, cols, price = (next(rest) if there else None for there in given)
-        return tuple(by_core(Problem(cost, rows, cols, price, maximize, nan), backend))
+        rows, cols, unmatched_cost = (next(rest) if there else None for there in given)
+        return tuple(by_core(Problem(cost, rows, cols, unmatched_cost, maximize, nan), backend))
 
     signature = [tf.TensorSpec([None] * rank, dtype) for dtype, rank in kinds]
     with tf.init_scope():  # of no graph, and on no device, in particular

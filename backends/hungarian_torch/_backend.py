@@ -63,13 +63,13 @@ class TorchBackend(Backend):
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
         _gradient.refuse_transposed()
         # Any field may be what a transform maps over. (A slice of the tuple stops Dynamo 2.6.)
-        cost, rows, cols, price, *_ = problem
+        cost, rows, cols, unmatched_cost, *_ = problem
         symbol = _inputs.is_symbol
         if (
             symbol(cost)
             or (rows is not None and symbol(rows))
             or (cols is not None and symbol(cols))
-            or (price is not None and symbol(price))
+            or (unmatched_cost is not None and symbol(unmatched_cost))
         ):
             return Solution(*solve_opaquely(*problem, solver))
         return solve_in_place(problem, solver) if cost.is_cpu else None

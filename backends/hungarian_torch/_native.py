@@ -16,20 +16,22 @@ def solve_in_place(problem: Problem, solver: str) -> Solution | None:
     For a small problem that way would take longer than the solver.
     """
     at = getattr(host_solver(solver), "at", None)
-    cost, rows, cols, price, maximize, nan = problem
+    cost, rows, cols, unmatched_cost, maximize, nan = problem
     if at is None or cost.dim() > 3:
         return None
-    for x in (cost, rows, cols, price):
+    for x in (cost, rows, cols, unmatched_cost):
         if x is not None and not (type(x) is Tensor and x.is_cpu):
             return None  # what lies at the address of a subclass is not known
-    cost, price = _aligned(cost), None if price is None else _aligned(price)
+    cost = _aligned(cost)
+    unmatched_cost = None if unmatched_cost is None else _aligned(unmatched_cost)
     rows = None if rows is None else rows.contiguous()
     cols = None if cols is None else cols.contiguous()
     found = at(
         cost.data_ptr(), cost.shape, None if cost.is_contiguous() else cost.stride(),
         _DTYPES[cost.dtype],
         0 if rows is None else rows.data_ptr(), 0 if cols is None else cols.data_ptr(),
-        0 if price is None else price.data_ptr(), None if price is None else price.stride(),
+        0 if unmatched_cost is None else unmatched_cost.data_ptr(),
+        None if unmatched_cost is None else unmatched_cost.stride(),
         maximize, nan,
     )  # fmt: skip
     col4row, row4col, total, u, v, status = found
