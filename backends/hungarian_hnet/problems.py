@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hungarian_core._options import meant
 from hungarian_core.hnet.data import Samples, generate
 from hungarian_hnet.errors import UserError
 from hungarian_hnet.files import replaced
@@ -162,7 +163,10 @@ def _wrong(samples: Samples, about: dict[str, Any]) -> str | None:
     """Say what of a file's contents cannot be, or return None."""
     for name, known in (("missing", MISSING), ("distance", tuple(DISTANCES))):
         if about.get(name) not in known:
-            return f"{name} is {about.get(name)!r}; expected one of {', '.join(known)}"
+            return (
+                f"{name} is {about.get(name)!r}; expected one of {', '.join(known)}"
+                f"{meant(about.get(name), known)}"
+            )
     size, *extents = samples.distance.shape or (0,)
     length = extents[0] if extents else 0
     shapes = {

@@ -195,6 +195,7 @@ def test_bad_data_is_told_in_a_line(trained: Path, tmp_path: Path, capsys: Any) 
         ({"header": np.array("[1]")}, "this is no data set"),
         ({"header": np.array(json.dumps({**header, "missing": 3}))}, "missing is 3; expected one"),
         ({"header": np.array(json.dumps({**header, "distance": "miles"}))}, "distance is 'miles'"),
+        ({"header": np.array(json.dumps({**header, "missing": "maskd"}))}, "mean 'masked'?"),
         ({"distance": distance[:-1]}, "expected ("),
         ({"distance": distance * np.nan}, "distance holds NaN, infinite or negative numbers"),
         ({"distance": -distance}, "distance holds NaN, infinite or negative numbers"),
