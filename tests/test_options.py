@@ -110,6 +110,24 @@ def test_every_choice_says_what_was_meant() -> None:
             call()
 
 
+def test_an_option_is_called_as_its_user_calls_it() -> None:
+    """What `DetrLoss` hands to a term has another name there."""
+    classes: Any = hc.terms.Classes
+    for call, message in (
+        (lambda: classes(2, loss="focl"), "loss is 'focl'; expected one of"),
+        (lambda: classes(2, cost="focal"), ".* 'nll' with loss='softmax'"),
+        (lambda: classes(2, weight="1"), "weight is '1'"),
+        (lambda: classes(2, cost_weight="1"), "cost_weight is '1'"),
+        (lambda: hc.DetrLoss(2, class_loss="focl"), "class_loss is 'focl'"),
+        (lambda: hc.DetrLoss(2, class_cost_form="focal"), ".* 'nll' with class_loss='softmax'"),
+        (lambda: hc.DetrLoss(2, class_weight="1"), "class_weight is '1'"),
+        (lambda: hc.DetrLoss(2, class_cost="1"), "class_cost is '1'"),
+        (lambda: hc.AlignedDetrLoss(2, class_weight="1"), "class_weight is '1'"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{message}"):
+            call()
+
+
 def test_options_of_a_preset_are_checked() -> None:
     with pytest.raises(TypeError, match=r"no option 'bbox_wieght'.*mean 'bbox_weight'\?"):
         hc.DetrLoss.preset("detr", 3, bbox_wieght=2)

@@ -149,6 +149,7 @@ class AlignedDetrLoss(Loss):
         divided: Literal["objects", "images"] | None = "objects"
         if normalize is None:
             divided = "images" if reduction == "mean" else None
+        class_weight = _checks.weight("class_weight", class_weight)
         self.num_classes = num_classes
         self.criterion = SetLoss(
             [

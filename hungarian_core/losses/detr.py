@@ -18,6 +18,7 @@ from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.class_losses import ClassLoss, ClassLossName
+from hungarian_core.terms.class_losses import class_loss as checked
 from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.targets import TargetForms
@@ -203,9 +204,15 @@ class DetrLoss(Loss):
         super().__init__()
         self.masks = masks
         # The terms take None for the weight in the loss; here every weight is a number of its own.
+        class_weight = _checks.weight("class_weight", class_weight)
         class_cost = _checks.weight("class_cost", class_cost)
         bbox_cost = _checks.weight("bbox_cost", bbox_cost)
         giou_cost = _checks.weight("giou_cost", giou_cost)
+        # What `Classes` would say of these, it would say by the names of its own options.
+        loss = checked("class_loss", class_loss)
+        if class_cost_form is not None:
+            given = f"with class_loss={loss.name!r}"
+            _checks.one_of("class_cost_form", class_cost_form, loss.costs, given)
         classes = Classes(
             num_classes, loss=class_loss, cost=class_cost_form, weight=class_weight,
             cost_weight=class_cost, no_object_weight=no_object_weight,

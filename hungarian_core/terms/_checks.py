@@ -30,7 +30,7 @@ def class_options(
     """
     num_classes = whole("num_classes", num_classes, 1, "a positive integer")
     softmax = loss.activation == "softmax"
-    one_of("class_cost_form", cost, loss.costs, f"with class_loss={loss.name!r}")
+    one_of("cost", cost, loss.costs, f"with loss={loss.name!r}")
     if class_weights is not None and len(class_weights) != num_classes:
         raise ValueError(
             f"class_weights has {len(class_weights)} entries; expected num_classes={num_classes}"
@@ -38,8 +38,8 @@ def class_options(
         )
     if label_smoothing and not softmax:
         raise ValueError(
-            f"label_smoothing is {label_smoothing} with class_loss={loss.name!r}; it is defined "
-            "for class_loss='softmax' only"
+            f"label_smoothing is {label_smoothing} with the class loss {loss.name!r}; it is "
+            "defined for 'softmax' only"
         )
     if not softmax:
         for option, value, end in (("alpha", alpha, loss.most_alpha), ("gamma", gamma, math.inf)):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._options import one_of
 from hungarian_core.costs.classes import (
     Activation,
     ClassCost,
@@ -147,6 +148,14 @@ VARIFOCAL = ClassLoss(
 IA_BCE = ClassLoss("ia_bce", label=_ia_bce, needs_iou=True, native=3)
 
 CLASS_LOSSES = {loss.name: loss for loss in (SOFTMAX, FOCAL, VARIFOCAL, IA_BCE)}
+
+
+def class_loss(option: str, loss: ClassLossName | ClassLoss) -> ClassLoss:
+    """Return the class loss that an option names, or that it is."""
+    if isinstance(loss, ClassLoss):
+        return loss
+    one_of(option, loss, CLASS_LOSSES)
+    return CLASS_LOSSES[loss]
 
 
 def cross_entropies(

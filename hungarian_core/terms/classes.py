@@ -19,11 +19,11 @@ from hungarian_core.costs.classes import (
 )
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.class_losses import (
-    CLASS_LOSSES,
     ClassLoss,
     ClassLossName,
     QueryTargets,
     class_indices,
+    class_loss,
     cross_entropies,
     sigmoid_losses,
     smoothed_cross_entropies,
@@ -98,9 +98,7 @@ class Classes(Term):
         normalize: str | None = None,
         on: tuple[str, str] = ("labels", "logits"),
     ) -> None:
-        if not isinstance(loss, ClassLoss):
-            _checks.one_of("class_loss", loss, tuple(CLASS_LOSSES))
-            loss = CLASS_LOSSES[loss]
+        loss = class_loss("loss", loss)
         softmax = loss.activation == "softmax"
         cost = cost or loss.costs[0]
         num_classes = checks.class_options(
@@ -115,9 +113,9 @@ class Classes(Term):
             nothing = (self.no_object_weight,) if softmax else ()
             self.class_weights = (*map(float, class_weights), *nothing)
         self.num_classes, self.loss, self.cost = num_classes, loss, cost
-        self.weight = _checks.weight("class_weight", weight)
+        self.weight = _checks.weight("weight", weight)
         self.cost_weight = _checks.weight(
-            "class_cost", self.weight if cost_weight is None else cost_weight
+            "cost_weight", self.weight if cost_weight is None else cost_weight
         )
         self.alpha, self.gamma, self.cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
         self.label_smoothing = _checks.plain(label_smoothing)

@@ -307,8 +307,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "smoothing": (
         {"class_loss": "focal", "label_smoothing": 0.1},
-        "label_smoothing is 0.1 with class_loss='focal'; it is defined for class_loss='softmax' "
-        "only",
+        "label_smoothing is 0.1 with the class loss 'focal'; it is defined for 'softmax' only",
     ),
     "groups": ({"groups": 0}, "groups is 0; expected a positive integer"),
 }
