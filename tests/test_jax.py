@@ -164,3 +164,16 @@ def test_a_schedule_that_oversteps_gives_nan(method: Any, temperature: float) ->
     """In a program a temperature cannot be refused."""
     step = jax.jit(lambda t: hj.assignment_matrix(jnp.asarray(COST), method, temperature=t))
     assert np.isnan(step(temperature)).all()
+
+
+def test_calls_out_of_a_program_keep_64_bits_that_a_context_allows() -> None:
+    """They run in a thread of XLA, which is outside of the context."""
+    costs = 1 + np.random.default_rng(0).random((64, 20, 20)) * 1e-9  # all 1 in float32
+    best = [x[linear_sum_assignment(x)].sum() for x in costs]
+    solve = jax.jit(lambda x: hj.assign(x + 0.0, solver="scipy"))
+    enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with enable_x64(True):
+        match = jax.block_until_ready(solve(jnp.asarray(costs)))
+    assert match.col4row.dtype == np.int64
+    assert match.u.dtype == match.cost.dtype == np.float64
+    np.testing.assert_allclose(match.cost, best, rtol=0, atol=1e-13)

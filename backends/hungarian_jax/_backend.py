@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from hungarian_core import Backend, Problem, Solution, host_solver
-from hungarian_jax import _gradient, _input, _namespace, _native
+from hungarian_jax import _callback, _gradient, _input, _namespace, _native
 
 
 class JaxBackend(Backend):
@@ -71,20 +71,8 @@ class JaxBackend(Backend):
         self, function: Callable[..., Any], *arrays: jax.Array, like: Any
     ) -> tuple[jax.Array, ...]:
         if not any(self.is_traced(x) for x in arrays):
-            results = function(*(np.asarray(x) for x in arrays))
-            (device, *_) = arrays[0].devices()
-            return tuple(
-                jax.device_put(np.asarray(r, dtype), device)
-                for r, (_, dtype) in zip(results, like, strict=True)
-            )
-
-        def typed(*values: Any) -> tuple[np.ndarray, ...]:
-            results = function(*(np.asarray(x) for x in values))
-            return tuple(np.asarray(r, d) for r, (_, d) in zip(results, like, strict=True))
-
-        shapes = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in like)
-        found = jax.pure_callback(typed, shapes, *arrays, vmap_method="broadcast_all")
-        return _native.varying_as(arrays, found)
+            return _callback.call_eagerly(function, arrays, like)
+        return _native.varying_as(arrays, _callback.call_in_program(function, arrays, like))
 
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
         if any(self.is_traced(x) for x in problem[:4] if x is not None):
