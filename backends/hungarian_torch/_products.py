@@ -29,7 +29,9 @@ def _rounds(device: str) -> bool:
 
 
 def _in_danger(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type) or _rounds(x.device.type)
+    kind = x.device.type
+    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return autocast or _rounds(kind)
 
 
 def _exactly(function: Callable[..., Tensor], x1: Tensor, x2: Tensor) -> Tensor:

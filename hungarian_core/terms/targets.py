@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
@@ -138,10 +138,21 @@ def _padded(
     counts = [shape[0] for shape in shapes[keys[lead]]]
 
     first = given[lead][0]
+    if backend.is_traced(first) or backend.on_host(first):
+        mask, padded = _by_places(given[lead], counts, size, backend)
+    else:
+        mask, padded = _end_to_end(given[lead], counts, size, backend)
+    return {"mask": mask, **{name: padded(parts) for name, parts in given.items()}}
+
+
+def _by_places(
+    leading: list[Array], counts: list[int], size: int, backend: Backend
+) -> tuple[Array, Callable[[list[Array]], Array]]:
+    """Return the mask, and a function that pads a field: it takes each entry from its place."""
+    first = leading[0]
     xp = backend.namespace(first)
     if backend.is_traced(first):  # a program may serve other numbers of objects
-        ones = [xp.ones_like(as_index(x, xp)) for x in given[lead]]
-        count = xp.stack([xp.sum(x) for x in ones])
+        count = xp.stack([xp.sum(xp.ones_like(as_index(x, xp))) for x in leading])
         line = xp.broadcast_to(xp.ones_like(as_index(blank(first, 0, xp), xp)), (size,))
     else:
         count = as_index(backend.asarray(counts, like=first), xp)
@@ -156,9 +167,31 @@ def _padded(
     def padded(parts: list[Array]) -> Array:
         every = xp.concat([*parts, blank(parts[0], 0, xp)], axis=0)
         extents = backend.shape(every)[1:]
-        return xp.reshape(xp.take(every, at, axis=0), (len(counts), size, *extents))
+        return xp.reshape(xp.take(every, at, axis=0), (len(leading), size, *extents))
 
-    return {"mask": mask, **{name: padded(parts) for name, parts in given.items()}}
+    return mask, padded
+
+
+def _end_to_end(
+    leading: list[Array], counts: list[int], size: int, backend: Backend
+) -> tuple[Array, Callable[[list[Array]], Array]]:
+    """Return the same, with zeros between the images' own entries.
+
+    No number is sent to a device for it, which would have to wait: but there are more pieces.
+    """
+
+    def padded(parts: list[Array]) -> Array:
+        xp = backend.namespace(parts[0])
+        extents = backend.shape(parts[0])[1:]
+        zeros = xp.broadcast_to(blank(parts[0], 0, xp), (size, *extents))
+        ends = [
+            x for part, k in zip(parts, counts, strict=True) for x in (part, zeros[: size - k, ...])
+        ]
+        return xp.reshape(xp.concat(ends, axis=0), (len(counts), size, *extents))
+
+    xp = backend.namespace(leading[0])
+    line = xp.broadcast_to(xp.zeros_like(blank(leading[0], 0, xp), dtype=xp.bool), (size,))
+    return padded([~line[:k] for k in counts]), padded
 
 
 def _key(name: str, target: Mapping[str, Array]) -> str:

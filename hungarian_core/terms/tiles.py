@@ -12,6 +12,8 @@ from hungarian_core.terms.problems import MatchingProblems, Tile
 # A temporary of this size stays in a processor's cache. In a program nothing is cut unless it is
 # asked for: compilers fuse, each tile is more code, and a program may serve other sizes than these.
 EAGER_BYTES = 2**20
+# On an accelerator every operation is launched, so tiles only bound what memory is taken.
+ACCELERATOR_BYTES = 2**28
 
 WHOLE: Tile = (slice(None), slice(None))
 
@@ -25,7 +27,9 @@ def tiles(problems: MatchingProblems, widths: list[Any], limit: int | None) -> l
     known = all(isinstance(extent, int) for extent in (size, queries, *widths))
     if not known or not widths or (limit is None and problems.traced):
         return [[WHOLE]]
-    limit = EAGER_BYTES if limit is None else limit
+    if limit is None:
+        on_host = problems.backend.on_host(problems.mask)
+        limit = EAGER_BYTES if on_host else ACCELERATOR_BYTES
     line = max(*widths, 1) * problems.xp.finfo(problems.dtype).bits // 8
     of_queries = list(_pieces(queries, max(limit // line, 1)))
     of_problems = _pieces(size, max(limit // (line * max(queries, 1)), 1))
