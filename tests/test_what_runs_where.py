@@ -93,7 +93,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """Note which solver runs from now on."""
     seen = Seen()
     monkeypatch.setattr(hungarian_native, "_solve", seen.spy("native", hungarian_native._solve))
-    monkeypatch.setattr(core, "solve", seen.spy("core", core.solve))
+    monkeypatch.setattr(core, "minimise", seen.spy("core", core.minimise))
     scipy = hc.host_solver("scipy")
     assert scipy is not None
     monkeypatch.setitem(host._found, "scipy", seen.spy("scipy", scipy))
