@@ -28,6 +28,7 @@ CI = [
     "hnet",
     "docs",
     "sanitize",
+    "cuda",
     "wheel",
 ]
 nox.options.sessions = CI
@@ -219,6 +220,34 @@ def fuzz(session: nox.Session) -> None:
     session.run(str(folder / "fuzz"), *(session.posargs or ("60",)), external=True)
 
 
+def emulated(session: nox.Session) -> str:
+    """Build what stands in for a CUDA driver, and return where it lies."""
+    library = session.cache_dir.resolve() / "emulated_driver.so"
+    session.run("python", "tests/cuda/build.py", str(library))
+    return str(library)
+
+
+@nox.session
+def cuda(session: nox.Session) -> None:
+    """The kernel for CUDA devices on a CPU: its PTX, tests, planted mistakes, the suite."""
+    project(session, "torch,jax,test", "nvidia-cuda-nvrtc-cu11")
+    session.run("python", "tests/cuda/ptx.py", "--check")
+    environment = quiet(HUNGARIAN_LIBCUDA=emulated(session))
+    session.run("pytest", "tests/cuda", *session.posargs, env=environment)
+    checks = [f"hungarian_core.testing.test_{name}" for name in ("assign", "loss", "permutation")]
+    session.run(
+        "pytest", "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
+        "-k", "not core and not native and not scipy", env=environment,
+    )  # fmt: skip
+
+
+@nox.session
+def ptx(session: nox.Session) -> None:
+    """Make the kernel's PTX again, after its source has changed."""
+    install(session, "nvidia-cuda-nvrtc-cu11")
+    session.run("python", "tests/cuda/ptx.py")
+
+
 @nox.session
 def wheel(session: nox.Session) -> None:
     """What the wheel holds; that it, and the one without a library, work without a compiler."""
@@ -285,5 +314,6 @@ def lock(session: nox.Session) -> None:
         *(".[all,hnet,tune,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
         *("optax", "ott-jax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
         *("lightning", "pycocotools", "pytest-xdist", "cmake", "ninja"),
+        "nvidia-cuda-nvrtc-cu11==11.7.99",
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

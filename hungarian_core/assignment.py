@@ -15,7 +15,7 @@ from hungarian_core._tracing import skip_autograph
 
 Nan = Literal["raise", "worst", "forbid"]
 # Or the name of an installed entry point of the group hungarian_core.solvers.
-Solver = Literal["auto", "native", "scipy", "core"] | str
+Solver = Literal["auto", "native", "scipy", "core", "cuda"] | str
 
 
 class Assignment(NamedTuple):
@@ -128,7 +128,8 @@ def assign(
         solver: ``"native"`` is the library's C++ solver, on the host, ``"scipy"`` SciPy's
             there, ``"core"`` the library's algorithm on the array's device. ``"auto"`` takes the
             native solver, except in programs for accelerators and where JAX computes on one; if it
-            does not load, with a warning, SciPy's, if it is installed, else the core. Any other
+            does not load, with a warning, SciPy's, if it is installed, else the core. ``"cuda"`` is
+            a kernel on a CUDA device, for tensors of PyTorch and arrays of JAX there. Any other
             name is that of a solver on the host that somebody installed, an entry point of the
             group ``hungarian_core.solvers``. Solvers may differ among equally good matchings.
         backend: A backend's name or instance, to which other arrays are converted;

@@ -74,7 +74,8 @@ def doctor(argv: Sequence[str] = ()) -> int:
         f"hungarian-core {hc.__version__} on NumPy {np.__version__}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     )
-    print(f"native solver: {describe_native()}")
+    print(f"native solver: {describe('native')}")
+    print(f"solver for CUDA devices: {describe('cuda')}")
     checks = [examine(name) for name in hc.backends()]
     for name, remedy in missing().items():
         checks.append(Check(name, "not installed", "-", "-", remedy, False))
@@ -82,13 +83,13 @@ def doctor(argv: Sequence[str] = ()) -> int:
     return int(any(check.broken for check in checks))
 
 
-def describe_native() -> str:
-    """Say which native library is loaded and how it solves, or why it does not load."""
+def describe(solver: str) -> str:
+    """Say which library of a solver is loaded and how it solves, or why it does not load."""
     try:
-        native = hc.host_solver("native")
+        found = hc.host_solver(solver)
     except ImportError as error:
-        return str(error).removeprefix("solver='native' ")
-    return str(getattr(native, "describe", lambda: native)())
+        return str(error).removeprefix(f"solver={solver!r} ")
+    return str(getattr(found, "describe", lambda: found)())
 
 
 class Check(NamedTuple):

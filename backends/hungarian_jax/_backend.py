@@ -77,12 +77,18 @@ class JaxBackend(Backend):
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
         if any(self.is_traced(x) for x in problem[:4] if x is not None):
             return _native.in_program(problem, solver, self)
+        if solver == "cuda" and not self.on_host(problem.cost):
+            return _native.in_program(problem, solver, self)  # a program of this one step
         host = None
         if solver != "auto" or self.on_host(problem.cost):
             host = host_solver(solver)
         if host is None:
             return _native.compiled_core(*problem, self)
-        if self.on_host(problem.cost) and solver != "scipy" and _native.registered(solver):
+        if (
+            self.on_host(problem.cost)
+            and solver in ("auto", "native")
+            and _native.registered(solver)
+        ):
             found = _native.compiled(*problem)
             # Read here, in one step: `assign` would have to ask JAX for several.
             return found if np.asarray(found.status).any() else found._replace(status=None)

@@ -2,7 +2,8 @@
 
 Only the compiler knows where that is. So the choice is made when the node is lowered: on a CPU of
 this process the handler of the native solver; in a program for export, which a process without the
-handler may run, and on other platforms the core's algorithm.
+handler may run, and on other platforms the core's algorithm. A solver that is asked for by name is
+taken: `"cuda"` is the handler for CUDA devices.
 """
 
 from __future__ import annotations
@@ -88,11 +89,18 @@ def _lowered(ctx: Any, *arrays: Any, platform: str | None = None, **options: Any
     solver, backend = options.pop("solver"), options.pop("backend")
     travels = getattr(ctx.module_context.lowering_parameters, "for_export", False)
     here = platform == "cpu" and not (travels and solver == "auto")
+    if solver == "cuda" and platform != "cuda":
+        raise ValueError(
+            f"solver='cuda' came in a program for {platform or 'another platform'}; expected one "
+            "for CUDA devices: choose solver='auto'"
+        )
 
     def function(*arrays: Any) -> Solution:
         problem = _problem(arrays, **options)
         if here and _native.registered(solver):
             return _native.call(problem)
+        if solver == "cuda":
+            return _native.call(problem, on_device=True)
         # Without the handler the native solver is called by way of Python.
         name = "native" if here or solver == "native" else "core"
         return solve(problem, solver=name, backend=backend, use_hook=False)
@@ -107,4 +115,7 @@ _enable_x64: Any = (jax if hasattr(jax, "enable_x64") else jax.experimental).ena
 
 batching.primitive_batchers[solve_p] = _mapped
 mlir.register_lowering(solve_p, _lowered)
-mlir.register_lowering(solve_p, functools.partial(_lowered, platform="cpu"), platform="cpu")
+for _platform in ("cpu", "cuda"):
+    mlir.register_lowering(
+        solve_p, functools.partial(_lowered, platform=_platform), platform=_platform
+    )

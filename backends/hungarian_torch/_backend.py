@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from hungarian_core import Backend, Problem, Solution
-from hungarian_torch import _gradient, _inputs, _namespace
+from hungarian_torch import _device, _gradient, _inputs, _namespace
 from hungarian_torch._native import solve_in_place
 from hungarian_torch._operator import run_opaquely, solve_opaquely
 
@@ -71,8 +71,12 @@ class TorchBackend(Backend):
             or (cols is not None and symbol(cols))
             or (unmatched_cost is not None and symbol(unmatched_cost))
         ):
+            if _device.serves(cost, solver):
+                return Solution(*_device.solve_on_device(*problem))
             return Solution(*solve_opaquely(*problem, solver))
-        return solve_in_place(problem, solver) if cost.is_cpu else None
+        if cost.is_cpu:
+            return solve_in_place(problem, solver)
+        return _device.launch(problem) if _device.serves(cost, solver) else None
 
     def all_reduce(self, x: Tensor) -> Tensor:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

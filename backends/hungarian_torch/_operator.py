@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hungarian_core import Problem, get_backend, solve
 
-_Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 # What an exported program may ask to have run: the library's own loops, and nothing else. What is
 # run by a program's name, found by import, would be whatever the program's author likes.
@@ -44,7 +44,7 @@ def solve_opaquely(
     maximize: bool,
     nan: str,
     solver: str,
-) -> _Six:
+) -> Six:
     """Solve as an eager call would, on the tensors at hand."""
     problem = Problem(cost, row_mask, col_mask, unmatched_cost, maximize, nan)
     *found, status = solve(problem, solver=solver, backend=get_backend("torch"))
@@ -54,7 +54,8 @@ def solve_opaquely(
 
 
 @solve_opaquely.register_fake
-def _(cost: Tensor, row_mask: Any, col_mask: Any, unmatched_cost: Any, *_: Any) -> _Six:
+def forms(cost: Tensor, *_: Any) -> Six:
+    """Return tensors of the shapes and dtypes that the fields of a solution have."""
     batch, rows = cost.shape[:-2], cost.shape[:-1]
     cols = (*batch, cost.shape[-1])
     return (
@@ -66,18 +67,18 @@ def _(cost: Tensor, row_mask: Any, col_mask: Any, unmatched_cost: Any, *_: Any) 
 
 @solve_opaquely.register_vmap
 def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-    mapped = _mapped(info.batch_size, in_dims[:4], arguments[:4])
-    return solve_opaquely(*mapped, *arguments[4:]), (0,) * 6
+    fields = mapped(info.batch_size, in_dims[:4], arguments[:4])
+    return solve_opaquely(*fields, *arguments[4:]), (0,) * 6
 
 
-def _mapped(size: int, dims: Any, arrays: Any) -> list[Tensor | None]:
+def mapped(size: int, dims: Any, arrays: Any) -> list[Tensor | None]:
     """Return arrays with the axis that `vmap` maps as their first."""
-    mapped = []
+    whole = []
     for x, dim in zip(arrays, dims, strict=True):
         if x is not None:
             x = x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-        mapped.append(x)
-    return mapped
+        whole.append(x)
+    return whole
 
 
 def run_opaquely(
@@ -127,5 +128,5 @@ def _(name: str, arrays: list[Tensor], like: list[int], options: list[float]) ->
 
 @_run.register_vmap
 def _(info: Any, in_dims: Any, name: str, arrays: Any, like: Any, options: Any) -> Any:
-    mapped = _mapped(info.batch_size, in_dims[1], arrays)
-    return _run(name, mapped, like, options), [0] * len(like)
+    whole = mapped(info.batch_size, in_dims[1], arrays)
+    return _run(name, whole, like, options), [0] * len(like)

@@ -1,0 +1,21 @@
+// The kernels by name, as plan.h calls for them.
+#include "kernel.cuh"
+
+extern __shared__ __align__(16) char shared_room[];
+
+#define HUNGARIAN_KERNELS(type, suffix)                                                        \
+  extern "C" __global__ void __launch_bounds__(256)                                            \
+      hungarian_small_##suffix(const __grid_constant__ hungarian_cuda_batch batch) {           \
+    __shared__ hungarian::device::Board board;                                                 \
+    hungarian::device::solve<type, false>(batch, shared_room, board);                          \
+  }                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256)                                            \
+      hungarian_large_##suffix(const __grid_constant__ hungarian_cuda_batch batch) {           \
+    __shared__ hungarian::device::Board board;                                                 \
+    const int64_t bytes = hungarian::room_of(batch.n, batch.m);                                \
+    char *room = static_cast<char *>(batch.workspace) + blockIdx.x * bytes;                    \
+    hungarian::device::solve<type, true>(batch, room, board);                                  \
+  }
+
+HUNGARIAN_KERNELS(float, f32)
+HUNGARIAN_KERNELS(double, f64)

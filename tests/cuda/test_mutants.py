@@ -1,0 +1,79 @@
+"""Mistakes planted in the kernel: the tests see each of them, and a sanitizer a missing barrier."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from build import build  # which lies beside this file
+
+if "HUNGARIAN_LIBCUDA" not in os.environ:
+    pytest.skip("nox -s cuda builds the driver that these tests want", allow_module_level=True)
+
+BARRIER = ("if (warp < count) bid(count);\n    __syncthreads();", "if (warp < count) bid(count);")
+MUTANTS = {
+    "a barrier is missing": ("bids.cuh", *BARRIER),
+    "the last tied bidder comes first": (
+        "bids.cuh", "board.gains[other] == gain && other < lane",
+        "board.gains[other] == gain && other > lane",
+    ),
+    "a path ends at an item that is taken": (
+        "paths.cuh", "join(best, known, INF, (owner[j] < 0 ? 0 : TAKEN) | j)",
+        "join(best, known, INF, j)",
+    ),
+    "a price is not compared": ("paths.cuh", "if (leave_at < level)", "if (leave_at < -level)"),
+    "a mask is not read": (
+        "problem.cuh", "v[j] = item_mask && !item_mask[j] ? -INF : 0.0;", "v[j] = 0.0;",
+    ),
+    "duals stay behind": ("paths.cuh", "saved[j] + (distance[j] - level)", "saved[j]"),
+    "offsets are of 32 bits": (
+        "problem.cuh", "problem * p.cost_strides[0]", "int(problem * p.cost_strides[0])",
+    ),
+    "large costs are not scaled": ("problem.cuh", "peak >= LARGE)", "peak >= INF)"),
+}  # fmt: skip
+
+
+def passes(library: Path) -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, str(Path(__file__).with_name("test_kernel.py"))],
+        env={**os.environ, "HUNGARIAN_LIBCUDA": str(library)},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_mistake_is_seen(name: str, tmp_path: Path) -> None:
+    file, old, new = MUTANTS[name]
+    assert not passes(build(tmp_path / "driver.so", changes={file: (old, new)}))
+
+
+SANITIZED: dict[str, Any] = {
+    "threads": ["-DEMULATE_BY_THREADS", "-fsanitize=thread", "-g"],
+    "addresses": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"],
+}
+
+
+def run(program: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("kind", SANITIZED)
+def test_sanitizers_find_nothing(kind: str, tmp_path: Path) -> None:
+    done = run(build(tmp_path / "program", SANITIZED[kind]))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("batches proved\n")
+
+
+def test_a_sanitizer_sees_a_missing_barrier(tmp_path: Path) -> None:
+    program = build(tmp_path / "program", SANITIZED["threads"], {"bids.cuh": BARRIER})
+    assert "data race" in run(program).stderr
