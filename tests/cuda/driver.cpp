@@ -61,7 +61,7 @@ int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned thre
   for (unsigned block = 0; block < x; ++block) {
     char *at = shared ? reinterpret_cast<char *>(memory.data())
                       : static_cast<char *>(batch.workspace) + block * room;
-    hungarian::device::Board board;
+    hungarian::device::Board board = {};  // a missing barrier is to be seen, not to crash
     emulation::run_block(int(block), int(threads), [&] {
       (*static_cast<const Kernel *>(function))(batch, at, board);
     });

@@ -16,9 +16,10 @@ from build import build  # which lies beside this file
 if "HUNGARIAN_LIBCUDA" not in os.environ:
     pytest.skip("nox -s cuda builds the driver that these tests want", allow_module_level=True)
 
-BARRIER = ("if (warp < count) bid(count);\n    __syncthreads();", "if (warp < count) bid(count);")
+FLAGS = "board.flags[warp] = (not_a_number ? 1 : 0) | (lowest ? 2 : 0);\n  }\n"
+BARRIER = (FLAGS + "  __syncthreads();", FLAGS)
 MUTANTS = {
-    "a barrier is missing": ("bids.cuh", *BARRIER),
+    "a barrier is missing": ("problem.cuh", *BARRIER),
     "the last tied bidder comes first": (
         "bids.cuh", "board.gains[other] == gain && other < lane",
         "board.gains[other] == gain && other > lane",
@@ -64,7 +65,11 @@ SANITIZED: dict[str, Any] = {
 
 
 def run(program: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program], capture_output=True, text=True, timeout=300, check=False)
+    options = {"TSAN_OPTIONS": "halt_on_error=1"}
+    return subprocess.run(
+        [program], capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, **options},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", SANITIZED)
@@ -75,5 +80,5 @@ def test_sanitizers_find_nothing(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_sanitizer_sees_a_missing_barrier(tmp_path: Path) -> None:
-    program = build(tmp_path / "program", SANITIZED["threads"], {"bids.cuh": BARRIER})
+    program = build(tmp_path / "program", SANITIZED["threads"], {"problem.cuh": BARRIER})
     assert "data race" in run(program).stderr
