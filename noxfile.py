@@ -38,8 +38,8 @@ _wheels: dict[str, Path] = {}
 
 
 def install(session: nox.Session, *packages: str) -> None:
-    """Install at the versions of constraints.txt."""
-    session.install("-c", "constraints.txt", *packages)
+    """Install at the versions of constraints.txt; what a session imports, it compiles then."""
+    session.install("--no-compile", "-c", "constraints.txt", *packages)
 
 
 def built(session: nox.Session, folder: str = "wheel", **environment: str) -> Path:
@@ -58,7 +58,7 @@ def project(session: nox.Session, extras: str = "", *packages: str) -> None:
     wheel = str(built(session))
     install(session, wheel + (f"[{extras}]" if extras else ""), *packages)
     # pip leaves a wheel of the same version alone, and the environment may be of an earlier run.
-    session.install("--force-reinstall", "--no-deps", wheel)
+    session.install("--no-compile", "--force-reinstall", "--no-deps", wheel)
 
 
 # Two processes share the tests, and one that is done takes over what the other has left: two
@@ -70,8 +70,10 @@ def quiet(**extra: str) -> dict[str, str]:
     """Return an environment in which frameworks do not chatter or look for devices.
 
     And in which Python looks for no package where it is started: here it would find the sources.
+    It keeps what it compiles, as most processes import the same.
     """
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONSAFEPATH": "1", **extra}
+    python = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", **python, **extra}
 
 
 # Most of the time on JAX goes into compiling, once, what runs for microseconds; XLA in haste takes
