@@ -147,6 +147,8 @@ def test_keras(weights: Path, expected: np.ndarray, tmp_path: Path, backend: str
         "HNET_WEIGHTS": str(weights),
         "HNET_GIVEN": str(given),
     }
+    if backend == "jax" and (flags := os.environ.get("XLA_FLAGS_OF_JAX")):  # noxfile.py sets them
+        environment["XLA_FLAGS"] = flags
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(KERAS)],
         cwd=KERAS.parents[1],
