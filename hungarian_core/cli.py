@@ -11,7 +11,10 @@ import argparse
 import difflib
 import importlib.metadata
 import importlib.util
+import os
 import platform
+import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +71,7 @@ def doctor(argv: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(
         prog="hungarian-core doctor",
         description="Print versions, which backends are installed, and whether each of them works.",
+        epilog="What TensorFlow logs is shown if TF_CPP_MIN_LOG_LEVEL is set, to 0 for all of it.",
     )
     parser.parse_args(argv)
     print(
@@ -76,7 +80,9 @@ def doctor(argv: Sequence[str] = ()) -> int:
     )
     print(f"native solver: {describe('native')}")
     print(f"solver for CUDA devices: {describe('cuda')}")
-    checks = [examine(name) for name in hc.backends()]
+    # Who sets a level sees what TensorFlow logs. JAX sets one too, for itself: asked before.
+    chatty = "TF_CPP_MIN_LOG_LEVEL" in os.environ or sys.stderr is None
+    checks = [(examine if chatty else _examine_quietly)(name) for name in hc.backends()]
     for name, remedy in missing().items():
         checks.append(Check(name, "not installed", "-", "-", remedy, False))
     _print_table(("backend", "version", "2x2 matching", "loss", ""), [c[:5] for c in checks])
@@ -117,6 +123,27 @@ def examine(name: str) -> Check:
     right = found == MATCHING, abs(value - LOSS) <= 1e-5 * LOSS
     remark = "works" if all(right) else f"expected {MATCHING} and {LOSS}"
     return Check(name, version, f"{found}", f"{value:.6f}", remark, not all(right))
+
+
+def _examine_quietly(name: str) -> Check:
+    """Examine a backend; what libraries log meanwhile is shown if it does not work.
+
+    They log to the descriptor: TensorFlow does so before it reads its own TF_CPP_MIN_LOG_LEVEL.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            check = examine(name)
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+        if check.broken:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+    return check
 
 
 def _version(module: str) -> str:

@@ -92,9 +92,11 @@ def test_finding_a_command_imports_no_framework() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_doctor_reports_every_installed_backend() -> None:
+def test_doctor_reports_every_installed_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     done = run("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""  # TensorFlow says seven lines as it loads
     assert f"hungarian-core {hc.__version__} on NumPy {np.__version__}" in done.stdout
     for name in hc.backends():
         (row,) = [line for line in done.stdout.splitlines() if f" {name} " in line]
@@ -119,6 +121,7 @@ class Broken(hc.Backend):
     """Fails."""
 
     def solve(self, *arguments: object, **options: object) -> hc.Solution:
+        os.write(2, b"it will not work\n")
         raise RuntimeError("no device")
 
 
@@ -156,6 +159,14 @@ def test_doctor_tells_defects(
     assert "[0, 1]" in rows["wrong"]
     assert "expected [1, 0] and 6.50763825" in rows["wrong"]
     assert "works" in rows["numpy"]
+
+
+def test_doctor_shows_what_was_logged_before_a_failure(
+    damaged: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    damaged.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    assert cli.doctor() == 1
+    assert capfd.readouterr().err == "it will not work\n"
 
 
 def test_doctor_describes_the_native_solver(capsys: pytest.CaptureFixture[str]) -> None:
