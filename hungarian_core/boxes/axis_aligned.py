@@ -1,25 +1,4 @@
-"""Boxes: their formats, areas, and how much two of them overlap.
-
-A box is four numbers along the last axis of an array, in one of three formats:
-
-- ``"cxcywh"``: centre, width and height, as in DETR;
-- ``"xyxy"``: the corner of least and the corner of greatest coordinates;
-- ``"xywh"``: the corner of least coordinates, width and height, as in COCO.
-
-`iou`, `giou`, `diou` and `ciou` compare boxes `a[..., 4]` and `b[..., 4]`, which broadcast
-against each other, or with ``pairwise=True`` every box of `a[..., n, 4]` with every one of
-`b[..., m, 4]`, into `[..., n, m]`. They are differentiable in both boxes. They come in two forms:
-
-- ``form="safe"``, the default, is finite with a finite gradient for all finite boxes. A negative
-  side counts as 0, at the centre of the box; a ratio whose denominator is 0 counts as 0, so two
-  boxes without area have the IoU 0. Sides below about 1e-17, and boxes whose areas are
-  below 1e-18 of the smallest box around both, count as 0. NaN stays NaN.
-- ``form="published"`` is the published formula as it stands, without any epsilon, as in DETR and
-  transformers: two boxes without area give NaN.
-
-For boxes with positive sides both are equal to rounding. Where corners coincide, the gradient is
-the mean of the slopes on both sides, so the gradient of IoU, GIoU and DIoU is 0 at ``a == b``.
-"""
+"""How much two boxes whose sides are parallel to the axes overlap."""
 
 # ruff: noqa: A002  (`format` is the field's word)
 
@@ -36,9 +15,6 @@ from hungarian_core._registry import get_backend
 
 Format = Literal["cxcywh", "xyxy", "xywh"]
 Form = Literal["safe", "published"]
-
-__all__ = ["Form", "Format", "area", "ciou", "convert", "diou", "giou", "iou"]
-__dir__ = __all__.copy
 
 # Below it a denominator counts as 0. Its square is a normal number of float32, and so is the
 # greatest slope there is, 1 / TINY of a ratio in units of TINY.
