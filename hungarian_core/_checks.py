@@ -22,7 +22,6 @@ from hungarian_core._solvers.policies import INVALID, is_invalid
 
 NAN_POLICIES = ("raise", "worst", "forbid")
 REDUCTIONS = ("mean", "sum", "none", "sample")
-FORMATS = ("cxcywh", "xyxy", "xywh")
 FORMS = ("safe", "published")
 
 
@@ -116,29 +115,6 @@ def sets(
         )
     what = f"{axes[0]} and {axes[2]} of {names[0]} and {names[1]}"
     require_equal(what, (true[0], true[2]), (pred[0], pred[2]))
-
-
-def boxes(name: str, shape: tuple[Any, ...]) -> None:
-    """Check that the last axis of an array holds boxes."""
-    if not shape or not same(shape[-1], 4):
-        raise ValueError(f"{name} has shape {shape}; expected (..., 4): one box on the last axis")
-    require_equal(f"the last axis of {name}", shape[-1:], (4,))
-
-
-def paired(a: tuple[Any, ...], b: tuple[Any, ...], pairwise: bool) -> None:
-    """Check that boxes of the shapes a and b can be compared."""
-    if pairwise and (len(a) < 2 or len(b) < 2):
-        raise ValueError(
-            f"a has shape {a} and b {b}; expected (..., n, 4) and (..., m, 4) with pairwise=True"
-        )
-    kept = -2 if pairwise else -1
-    for extent, other in zip(reversed(a[:kept]), reversed(b[:kept]), strict=False):
-        if not (same(extent, other) or extent == 1 or other == 1):
-            hint = "" if pairwise else "; pass pairwise=True to compare every box with every other"
-            raise ValueError(
-                f"a has shape {a} and b {b}; expected shapes that broadcast against each "
-                f"other{' before the last two axes' if pairwise else ''}{hint}"
-            )
 
 
 def classes(labels: tuple[Any, ...], logits: tuple[Any, ...]) -> None:

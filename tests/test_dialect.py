@@ -120,7 +120,9 @@ def _static(test: ast.expr) -> bool:
     return {x.id for x in ast.walk(test) if isinstance(x, ast.Name)} <= extents
 
 
-@pytest.mark.parametrize("module", ["_solvers/core.py", "boxes/axis_aligned.py", "costs/vectors.py"])
+@pytest.mark.parametrize(
+    "module", ["_solvers/core.py", "boxes/axis_aligned.py", "costs/vectors.py"]
+)
 def test_no_values_are_read(module: str) -> None:
     """`int(x)`, `bool(x)` and `len(x)` of an array would stop a trace."""
     called = {

@@ -6,6 +6,11 @@ A box is four numbers along the last axis of an array, in one of three formats:
 - ``"xyxy"``: the corner of least and the corner of greatest coordinates;
 - ``"xywh"``: the corner of least coordinates, width and height, as in COCO.
 
+A span of time is a box of one axis, two numbers, and a box in space has three axes, six numbers:
+
+- ``"cxw"``: centre and width, as in Moment-DETR; ``"xx"``: start and end;
+- ``"cxcyczwhd"``: centre and sides along x, y and z; ``"xyzxyz"``: two corners.
+
 `iou`, `giou`, `diou` and `ciou` compare boxes `a[..., 4]` and `b[..., 4]`, which broadcast
 against each other, or with ``pairwise=True`` every box of `a[..., n, 4]` with every one of
 `b[..., m, 4]`, into `[..., n, m]`. They are differentiable in both boxes. They come in two forms:

@@ -1,24 +1,27 @@
-"""How much two boxes whose sides are parallel to the axes overlap."""
+"""Boxes whose sides are parallel to the axes, of any number of axes."""
 
 # ruff: noqa: A002  (`format` is the field's word)
 
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import mul
 from typing import Literal, NamedTuple
 
-from hungarian_core import _checks
+from hungarian_core import _checks as core_checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
+from hungarian_core.boxes import _checks as checks
+from hungarian_core.boxes._arithmetic import TINY, ordered, over, positive
 
-Format = Literal["cxcywh", "xyxy", "xywh"]
+Format = Literal["cxcywh", "xyxy", "xywh", "cxw", "xx", "cxcyczwhd", "xyzxyz"]
 Form = Literal["safe", "published"]
 
-# Below it a denominator counts as 0. Its square is a normal number of float32, and so is the
-# greatest slope there is, 1 / TINY of a ratio in units of TINY.
-_TINY = 1e-18
+# What the first half of the numbers of a box is; the second half is the other corner or the sides.
+_CORNER, _CORNERS = ("xywh",), ("xyxy", "xx", "xyzxyz")
 
 
 def convert(
@@ -27,13 +30,13 @@ def convert(
     """Return boxes in another format.
 
     Args:
-        boxes: `(..., 4)`.
-        source: The format that they are in: ``"cxcywh"``, ``"xyxy"`` or ``"xywh"``.
-        target: The format to return.
+        boxes: `(..., 4)`, or as many numbers as the format has.
+        source: The format that they are in, see :mod:`hungarian_core.boxes`.
+        target: The format to return, of as many axes.
         backend: A backend's name or instance, by default the one of the array.
 
     Returns:
-        `(..., 4)` in the dtype of `boxes`; float64 for integers, float32 where a framework has
+        The shape of `boxes`, in their dtype; float64 for integers, float32 where a framework has
         no float64.
 
     Raises:
@@ -42,21 +45,23 @@ def convert(
     Examples:
         >>> hc.boxes.convert(np.array([10.0, 20.0, 4.0, 6.0]), "xywh", "xyxy")
         array([10., 20., 14., 26.])
+        >>> hc.boxes.convert(np.array([12.0, 4.0]), "cxw", "xx")
+        array([10., 14.])
     """
-    _checks.one_of("source", source, _checks.FORMATS)
-    _checks.one_of("target", target, _checks.FORMATS)
+    checks.formats(source, target)
     backend = get_backend(backend, boxes=boxes)
-    boxes, xp = _checked("boxes", boxes, backend)
+    boxes, xp = _checked("boxes", boxes, source, backend)
     wide = solving_dtype(boxes.dtype, xp)
     dtype = boxes.dtype if xp.isdtype(boxes.dtype, "real floating") else wide
     boxes = xp.astype(boxes, wide, copy=False)
     if source != target:
         low, high = _corners(boxes, source)
-        if target == "xyxy":
+        if target in _CORNERS:
             boxes = xp.concat([low, high], axis=-1)
         else:
-            sides = high - low if source == "xyxy" else boxes[..., 2:]
-            start = low if target == "xywh" else (low + high) * 0.5
+            axes = checks.FORMATS[source]
+            sides = high - low if source in _CORNERS else boxes[..., axes:]
+            start = low if target in _CORNER else (low + high) * 0.5
             boxes = xp.concat([start, sides], axis=-1)
     return xp.astype(boxes, dtype, copy=False)
 
@@ -64,10 +69,10 @@ def convert(
 def area(
     boxes: Array, *, format: Format, form: Form = "safe", backend: str | Backend | None = None
 ) -> Array:
-    """Return the areas of boxes.
+    """Return the areas of boxes, or the lengths or volumes of such as have one or three axes.
 
     Args:
-        boxes: `(..., 4)`.
+        boxes: `(..., 4)`, or as many numbers as the format has.
         format: Their format.
         form: ``"safe"`` takes negative sides as 0, ``"published"`` multiplies them as they are.
         backend: As for `convert`.
@@ -82,12 +87,12 @@ def area(
         >>> hc.boxes.area(np.array([[0.5, 0.5, 0.2, 0.1], [0.0, 0.0, 1.0, 1.0]]), format="cxcywh")
         array([0.02, 1.  ])
     """
-    _check_options(format, form)
+    checks.options(format, form)
     backend = get_backend(backend, boxes=boxes)
-    boxes, xp = _checked("boxes", boxes, backend)
+    boxes, xp = _checked("boxes", boxes, format, backend)
     low, high = _corners(xp.astype(boxes, solving_dtype(boxes.dtype, xp), copy=False), format)
     sides = high - low
-    return _product(_positive(xp, sides) if form == "safe" else sides)
+    return _product(positive(xp, sides) if form == "safe" else sides, checks.FORMATS[format])
 
 
 def iou(
@@ -102,9 +107,10 @@ def iou(
     """Return intersection over union, in [0, 1].
 
     Args:
-        a: `(..., 4)`, or `(..., n, 4)` with `pairwise`.
-        b: `(..., 4)`, or `(..., m, 4)` with `pairwise`.
-        format: The format of both.
+        a: `(..., 4)`, or `(..., n, 4)` with `pairwise`; in place of the 4, as many numbers as the
+            format has.
+        b: `(..., 4)`, or `(..., m, 4)` with `pairwise`, likewise.
+        format: The format of both, see :mod:`hungarian_core.boxes`.
         pairwise: Compare every box of `a` with every box of `b`.
         form: ``"safe"`` or ``"published"``, see :mod:`hungarian_core.boxes`.
         backend: A backend's name or instance, to which other arrays are converted; by default
@@ -122,6 +128,8 @@ def iou(
         >>> b = np.array([[0.5, 0.5, 0.4, 0.2], [0.1, 0.1, 0.1, 0.1]])
         >>> hc.boxes.iou(a, b, format="cxcywh", pairwise=True)
         array([[0.5, 0. ]])
+        >>> hc.boxes.iou(np.array([0.0, 2.0]), np.array([1.0, 4.0]), format="xx")  # spans of time
+        array(0.25)
     """
     pair = _pair(a, b, format, pairwise, form, backend)
     intersection, union, _ = _areas(pair)
@@ -196,8 +204,8 @@ def ciou(
 
     ``v = (2 / pi * (atan(w_b / h_b) - atan(w_a / h_a)))**2`` and ``alpha = v / (1 - IoU + v)``,
     a constant for gradients, as published. A box without sides counts as a square, and `alpha`
-    is 0 at ``a == b``, where the published form gives NaN. Arguments, result and errors are those
-    of `iou`.
+    is 0 at ``a == b``, where the published form gives NaN. Only boxes of two axes have one.
+    Arguments, result and errors are those of `iou`.
 
     Reference:
         Zheng et al., Distance-IoU Loss, AAAI 2020, equations 8 to 12.
@@ -207,6 +215,7 @@ def ciou(
         >>> hc.boxes.ciou(a, b, format="cxcywh").round(4)
         array([0.4968])
     """
+    checks.planar(format)
     pair = _pair(a, b, format, pairwise, form, backend)
     intersection, union, _ = _areas(pair)
     overlap = _over(pair, intersection, union)
@@ -217,13 +226,14 @@ def ciou(
 
 
 class _Pair(NamedTuple):
-    """Two sets of boxes, broadcast against each other: all that overlaps depend on, `[..., 2]`."""
+    """Two sets of boxes, broadcast against each other, `[..., axes]` each: what overlaps need."""
 
     a: Array  # sides of a
     b: Array  # sides of b
     inner: Array  # sides of the intersection
     outer: Array  # sides of the smallest box around both
     offset: Array  # from the centre of a to that of b
+    axes: int
     safe: bool
     backend: Backend
     xp: Namespace
@@ -238,12 +248,12 @@ def _pair(
     backend: str | Backend | None,
 ) -> _Pair:
     """Check two sets of boxes and compare their corners."""
-    _check_options(format, form)
+    checks.options(format, form)
     backend = get_backend(backend, a=a, b=b)
     a, b = both(a, b, backend)
-    b, _ = _checked("b", b, backend)
-    a, xp = _checked("a", a, backend, like=b)
-    _checks.paired(backend.shape(a), backend.shape(b), pairwise)
+    b, _ = _checked("b", b, format, backend)
+    a, xp = _checked("a", a, format, backend, like=b)
+    checks.paired(backend.shape(a), backend.shape(b), 2 * checks.FORMATS[format], pairwise)
     wide = _common_dtype(a, b, xp)
     a, b = xp.astype(a, wide, copy=False), xp.astype(b, wide, copy=False)
     if pairwise:
@@ -256,14 +266,15 @@ def _pair(
     if safe:
         a_low, a_high = _upright(xp, a_low, a_high)
         b_low, b_high = _upright(xp, b_low, b_high)
-    (lowest, low), (high, highest) = _ordered(xp, a_low, b_low), _ordered(xp, a_high, b_high)
+    (lowest, low), (high, highest) = ordered(xp, a_low, b_low), ordered(xp, a_high, b_high)
     outer = highest - lowest
     return _Pair(
         a_high - a_low,
         b_high - b_low,
-        _positive(xp, high - low),
-        outer if safe else _positive(xp, outer),
+        positive(xp, high - low),
+        outer if safe else positive(xp, outer),
         ((b_low + b_high) - (a_low + a_high)) * 0.5,
+        checks.FORMATS[format],
         safe,
         backend,
         xp,
@@ -278,8 +289,8 @@ def _areas(pair: _Pair) -> tuple[Array, Array, Array]:
         # nothing overflows or vanishes, and the unit is as good as constant for gradients.
         unit = _unit(pair, outer)
         a, b, inner, outer = a / unit, b / unit, inner / unit, outer / unit
-    intersection = _product(inner)
-    return intersection, _product(a) + _product(b) - intersection, _product(outer)
+    common, of_a, of_b, hull = (_product(x, pair.axes) for x in (inner, a, b, outer))
+    return common, of_a + of_b - common, hull
 
 
 def _distance(pair: _Pair) -> Array:
@@ -308,24 +319,23 @@ def _angle(pair: _Pair, sides: Array) -> Array:
 def _unit(pair: _Pair, length: Array) -> Array:
     """Return a length as a constant to divide by."""
     length = pair.backend.stop_gradient(length)
-    return pair.xp.where(length <= _TINY, 1, length)
+    return pair.xp.where(length <= TINY, 1, length)
 
 
 def _over(pair: _Pair, x: Array, y: Array, otherwise: float = 0) -> Array:
     """Return x / y; in the safe form, `otherwise` where y is too small to divide by."""
-    if not pair.safe:
-        return x / y
-    small = y <= _TINY
-    # The inner `where` keeps the infinite branch out of the backward pass.
-    return pair.xp.where(small, otherwise, x / pair.xp.where(small, 1, y))
+    return over(pair.xp, x, y, otherwise) if pair.safe else x / y
 
 
 def _corners(boxes: Array, format: str) -> tuple[Array, Array]:
-    """Return the corners of least and of greatest coordinates, `[..., 2]` each."""
-    first, second = boxes[..., :2], boxes[..., 2:]
-    if format == "cxcywh":
-        return first - second * 0.5, first + second * 0.5
-    return first, second if format == "xyxy" else first + second
+    """Return the corners of least and of greatest coordinates, `[..., axes]` each."""
+    axes = checks.FORMATS[format]
+    first, second = boxes[..., :axes], boxes[..., axes:]
+    if format in _CORNERS:
+        return first, second
+    if format in _CORNER:
+        return first, first + second
+    return first - second * 0.5, first + second * 0.5
 
 
 def _upright(xp: Namespace, low: Array, high: Array) -> tuple[Array, Array]:
@@ -335,38 +345,19 @@ def _upright(xp: Namespace, low: Array, high: Array) -> tuple[Array, Array]:
     return xp.where(inverted, middle, low), xp.where(inverted, middle, high)
 
 
-def _product(sides: Array) -> Array:
-    return sides[..., 0] * sides[..., 1]
-
-
-def _positive(xp: Namespace, x: Array) -> Array:
-    """Return max(x, 0) with the slope 1 at 0, from which a box can grow."""
-    return xp.where(x < 0, 0, x)
-
-
-def _ordered(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
-    """Return the minimum and the maximum, of slope 1/2 if equal, which frameworks differ about."""
-    less, more, middle = x < y, x > y, x * 0.5 + y * 0.5
-    return (
-        xp.where(less, x, xp.where(more, y, middle)),
-        xp.where(more, x, xp.where(less, y, middle)),
-    )
+def _product(sides: Array, axes: int) -> Array:
+    return reduce(mul, [sides[..., axis] for axis in range(axes)])
 
 
 def _checked(
-    name: str, boxes: Array, backend: Backend, like: Array | None = None
+    name: str, boxes: Array, format: str, backend: Backend, like: Array | None = None
 ) -> tuple[Array, Namespace]:
     """Return boxes in the backend's arrays, and their namespace."""
     boxes = backend.asarray(boxes, like=like)
     xp = backend.namespace(boxes)
-    _checks.boxes(name, backend.shape(boxes))
-    _checks.real(name, boxes, xp)
+    checks.boxes(name, backend.shape(boxes), 2 * checks.FORMATS[format])
+    core_checks.real(name, boxes, xp)
     return boxes, xp
-
-
-def _check_options(format: str, form: str) -> None:
-    _checks.one_of("format", format, _checks.FORMATS)
-    _checks.one_of("form", form, _checks.FORMS)
 
 
 def _common_dtype(a: Array, b: Array, xp: Namespace) -> Array:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.boxes import Form, Format
 from hungarian_core.boxes import giou as _giou
-
-# Areas below it count as 0, as in `hungarian_core.boxes`.
-_TINY = 1e-18
+from hungarian_core.boxes._arithmetic import over, positive
 
 
 def giou(
@@ -64,24 +62,15 @@ def distances_and_overlaps(
     inner, outer = [], []
     for centres, p, t, change in zip(apart[:2], pred[2:], true[2:], apart[2:], strict=True):
         if safe:
-            p, t = _positive(xp, p), _positive(xp, t)
+            p, t = positive(xp, p), positive(xp, t)
             change = xp.abs(p - t)
         half, longest = (p + t) * 0.5, xp.maximum(centres, change * 0.5)
-        inner.append(_positive(xp, half - longest))
+        inner.append(positive(xp, half - longest))
         outer.append(half + longest)
     if safe:
-        pred, true = [_positive(xp, p) for p in pred], [_positive(xp, t) for t in true]
+        pred, true = [positive(xp, p) for p in pred], [positive(xp, t) for t in true]
     intersection, hull = inner[0] * inner[1], outer[0] * outer[1]
     union = pred[2] * pred[3] + true[2] * true[3] - intersection
     if not safe:
         return distance, intersection / union - (hull - union) / hull
-    return distance, _over(xp, intersection, union) - _over(xp, hull - union, hull)
-
-
-def _positive(xp: Namespace, x: Array) -> Array:
-    return xp.where(x < 0, 0, x)
-
-
-def _over(xp: Namespace, x: Array, y: Array) -> Array:
-    small = y <= _TINY
-    return xp.where(small, 0, x / xp.where(small, 1, y))
+    return distance, over(xp, intersection, union) - over(xp, hull - union, hull)

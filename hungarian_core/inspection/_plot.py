@@ -82,7 +82,7 @@ def plot_matches(
             and none was chosen, or an array is being traced.
         ImportError: matplotlib is not installed.
     """
-    _checks.one_of("format", format, _checks.FORMATS)
+    _checks.one_of("format", format, ("cxcywh", "xyxy", "xywh"))
     _inputs.drawable(cost is not None, true_boxes is not None, pred_boxes is not None)
     col4row, row4col, total, _, _ = assignment_to_host(assignment, backend)
     batch, n, m = col4row.shape[:-1], col4row.shape[-1], row4col.shape[-1]

@@ -171,58 +171,61 @@ def loss(
     return Loss(value, grad_true, grad_pred, matches)
 
 
-def corners(box: Floats, form: str) -> list[Any]:
-    """Return x1, y1, x2, y2 of `box[4]` in the format `form`."""
-    p, q, r, s = box
-    return {
-        "xyxy": [p, q, r, s],
-        "xywh": [p, q, p + r, q + s],
-        "cxcywh": [p - r / 2, q - s / 2, p + r / 2, q + s / 2],
-    }[form]
+def corners(box: Floats, form: str) -> tuple[list[Any], list[Any]]:
+    """Return where `box[2 * axes]` in the format `form` begins and ends along each axis."""
+    half = len(box) // 2
+    first, second = list(box[:half]), list(box[half:])
+    if form in ("xyxy", "xx", "xyzxyz"):
+        return first, second
+    if form == "xywh":
+        return first, [p + r for p, r in zip(first, second, strict=True)]
+    pairs = list(zip(first, second, strict=True))
+    return [c - side / 2 for c, side in pairs], [c + side / 2 for c, side in pairs]
 
 
 def overlap(kind: str, a: Floats, b: Floats, form: str) -> Any:
-    """Return a measure of two boxes `a[4]` and `b[4]`, real or complex.
+    """Return a measure of two boxes `a[2 * axes]` and `b[2 * axes]`, real or complex.
 
     Comparisons look at real parts, and the `alpha` of CIoU has no other: it is a constant.
     """
-    ax1, ay1, ax2, ay2 = corners(a, form)
-    bx1, by1, bx2, by2 = corners(b, form)
-    x, y = sorted([ax1, ax2, bx1, bx2], key=np.real), sorted([ay1, ay2, by1, by2], key=np.real)
-    apart = any(
-        np.real(end) <= np.real(start)
-        for end, start in ((ax2, bx1), (bx2, ax1), (ay2, by1), (by2, ay1))
-    )
-    # Of four ends in order, those in the middle bound the intersection, if there is one.
-    common = 0.0 if apart else (x[2] - x[1]) * (y[2] - y[1])
-    joint = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - common
-    hull = (x[3] - x[0], y[3] - y[0])
+    (starts_a, ends_a), (starts_b, ends_b) = corners(a, form), corners(b, form)
+    common = hull = size_a = size_b = 1.0
+    offset = diagonal = 0.0
+    for a1, a2, b1, b2 in zip(starts_a, ends_a, starts_b, ends_b, strict=True):
+        first, second, third, last = sorted([a1, a2, b1, b2], key=np.real)
+        apart = np.real(a2) <= np.real(b1) or np.real(b2) <= np.real(a1)
+        # Of four ends in order, those in the middle bound the intersection, if there is one.
+        common = common * (0.0 if apart else third - second)
+        hull, size_a, size_b = hull * (last - first), size_a * (a2 - a1), size_b * (b2 - b1)
+        offset = offset + ((a1 + a2 - b1 - b2) / 2) ** 2
+        diagonal = diagonal + (last - first) ** 2
+    joint = size_a + size_b - common
     value = common / joint
     if kind == "iou":
         return value
     if kind == "giou":
-        return value + joint / (hull[0] * hull[1]) - 1
-    centres = (ax1 + ax2 - bx1 - bx2) / 2, (ay1 + ay2 - by1 - by2) / 2
-    distance = (centres[0] ** 2 + centres[1] ** 2) / (hull[0] ** 2 + hull[1] ** 2)
+        return value + joint / hull - 1
+    distance = offset / diagonal
     if kind == "diou":
         return value - distance
+    (ax1, ay1), (ax2, ay2), (bx1, by1), (bx2, by2) = starts_a, ends_a, starts_b, ends_b
     turn = np.arctan((ax2 - ax1) / (ay2 - ay1)) - np.arctan((bx2 - bx1) / (by2 - by1))
     v = 4 / np.pi**2 * turn**2
     return value - distance - np.real(v / (1 - value + v)) * v
 
 
 def overlaps(kind: str, a: Floats, b: Floats, form: str) -> tuple[Floats, Floats, Floats]:
-    """Return the measures `[n, m]` of `a[n, 4]` and `b[m, 4]` and their slopes `[n, m, 4]` by each.
+    """Return the measures `[n, m]` of `a[n, d]` and `b[m, d]` and their slopes `[n, m, d]` by each.
 
     The slopes are differences by an imaginary step, which no cancellation limits.
     """
     step = 1e-30
     values = np.zeros((len(a), len(b)))
-    slopes = np.zeros((2, len(a), len(b), 4))
+    slopes = np.zeros((2, *values.shape, a.shape[1]))
     for i, j in np.ndindex(values.shape):
         pair = np.stack([a[i], b[j]]).astype(complex)
         values[i, j] = overlap(kind, pair[0], pair[1], form).real
-        for which, k in np.ndindex(2, 4):
+        for which, k in np.ndindex(2, a.shape[1]):
             moved = pair.copy()
             moved[which, k] += step * 1j
             slopes[which, i, j, k] = overlap(kind, moved[0], moved[1], form).imag / step

@@ -17,10 +17,14 @@ BOXES: Any = hc.boxes  # for the type checker: some tests pass options that do n
 RELATIVE = {"float32": 1e-6, "float64": 1e-12}
 KINDS = ("iou", "giou", "diou", "ciou")
 FORMATS = ("cxcywh", "xyxy", "xywh")
+OTHER_AXES = {"cxw": 1, "xx": 1, "cxcyczwhd": 3, "xyzxyz": 3}
 # Boxes in corners and in sixteenths, exact in every dtype and format: apart, across each other,
 # one in the other, and no two corners equal.
 A = np.array([[0, 1, 8, 7], [20, 22, 26, 30], [3, 9, 19, 27]]) / 16
 B = np.array([[1, 2, 7, 16], [4, 10, 12, 24], [22, 4, 30, 18], [2, 0, 18, 6]]) / 16
+# And along a third axis.
+DEPTH_A = np.array([[1, 5], [2, 20], [6, 13]]) / 16
+DEPTH_B = np.array([[3, 11], [0, 4], [16, 28], [7, 22]]) / 16
 HUGE, SMALL = 1.5e38, 1e-38
 # Pairs of corners that the published formulas stumble over.
 DEGENERATE = {
@@ -47,16 +51,28 @@ WITHOUT_AREA = ("points", "two points", "segments", "in line")
 
 def _as(box: np.ndarray, form: str) -> np.ndarray:
     """Return corners in another format."""
-    low, high = box[..., :2], box[..., 2:]
-    first = {"xyxy": low, "xywh": low, "cxcywh": low / 2 + high / 2}[form]
-    return np.concatenate([first, high if form == "xyxy" else high - low], -1)
+    half = box.shape[-1] // 2
+    low, high = box[..., :half], box[..., half:]
+    if form in ("xyxy", "xx", "xyzxyz"):
+        return box
+    return np.concatenate([low if form == "xywh" else low / 2 + high / 2, high - low], -1)
 
 
-def _program(driver: Driver, **options: Any) -> Callable[..., Any]:
+def _examples(form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return A and B with as many axes as boxes of a format have."""
+    axes = OTHER_AXES.get(form, 2)
+    found = []
+    for boxes, depth in ((A, DEPTH_A), (B, DEPTH_B)):
+        ends = np.concatenate([boxes[:, :2], depth[:, :1], boxes[:, 2:], depth[:, 1:]], 1)
+        found.append(_as(ends[:, [*range(axes), *range(3, 3 + axes)]], form))
+    return found[0], found[1]
+
+
+def _program(driver: Driver, kinds: Any = KINDS, **options: Any) -> Callable[..., Any]:
     """Return a function of a and b that gives all measures, stacked."""
 
     def program(a: Any, b: Any) -> Any:
-        found = [getattr(BOXES, k)(a, b, backend=driver.backend, **options) for k in KINDS]
+        found = [getattr(BOXES, k)(a, b, backend=driver.backend, **options) for k in kinds]
         return driver.resolve(a).namespace(a).stack(found, axis=0)
 
     return program
@@ -69,18 +85,19 @@ def _degenerate(form: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("dtype", sorted(RELATIVE))
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [*FORMATS, *OTHER_AXES])
 def test_every_pair(driver: Driver, form: str, dtype: str) -> None:
     """Values, and gradients with an upstream gradient that is not 1."""
     checks.need(driver, dtype)
     if (form, dtype) != ("cxcywh", "float32"):
         checks.skip_slow(driver)
-    a, b = _as(A, form), _as(B, form)
-    expected = [reference.overlaps(kind, a, b, form) for kind in KINDS]
+    a, b = _examples(form)
+    kinds = KINDS[:-1] if form in OTHER_AXES else KINDS
+    expected = [reference.overlaps(kind, a, b, form) for kind in kinds]
     values, slopes_a, slopes_b = (np.stack(x) for x in zip(*expected, strict=True))
     upstream = 2.5 + np.arange(values.size).reshape(values.shape) / 4
     arrays = [driver.from_numpy(x, dtype) for x in (a, b)]
-    program = _program(driver, format=form, pairwise=True)
+    program = _program(driver, kinds, format=form, pairwise=True)
     tolerance = RELATIVE[dtype]
     if not driver.differentiable:
         found = driver.trace(program)(*arrays)
@@ -223,6 +240,17 @@ def test_convert(driver: Driver, source: str, target: str) -> None:
     np.testing.assert_array_equal(driver.to_numpy(found), _as(A, target))
 
 
+@pytest.mark.parametrize(("source", "target"), [("cxw", "xx"), ("xyzxyz", "cxcyczwhd")])
+def test_convert_other_axes(driver: Driver, source: str, target: str) -> None:
+    """There and back."""
+    checks.skip_slow(driver)
+    boxes, wanted = _examples(source)[0], _examples(target)[0]
+    found = BOXES.convert(driver.from_numpy(boxes), source, target, backend=driver.backend)
+    np.testing.assert_array_equal(driver.to_numpy(found), wanted)
+    back = BOXES.convert(found, target, source, backend=driver.backend)
+    np.testing.assert_array_equal(driver.to_numpy(back), boxes)
+
+
 @pytest.mark.parametrize("form", ["safe", "published"])
 def test_area(driver: Driver, form: str) -> None:
     """A negative side counts as 0, unless by the published formula."""
@@ -279,15 +307,28 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
     [
         (
             lambda x, k: BOXES.convert(x, "cxcyhw", "xyxy", backend=k),
-            "source is 'cxcyhw'; expected one of 'cxcywh', 'xyxy', 'xywh'. Did you mean 'cxcywh'?",
+            "source is 'cxcyhw'; expected one of 'cxcywh', 'xyxy', 'xywh', 'cxw', 'xx', "
+            "'cxcyczwhd', 'xyzxyz'. Did you mean 'cxcywh'?",
         ),
         (
             lambda x, k: BOXES.convert(x, "xyxy", "corners", backend=k),
-            "target is 'corners'; expected one of 'cxcywh', 'xyxy', 'xywh'",
+            "target is 'corners'; expected one of 'cxcywh', 'xyxy', 'xywh', 'cxw', 'xx', "
+            "'cxcyczwhd', 'xyzxyz'",
         ),
         (
             lambda x, k: BOXES.iou(x, x, format="yxyx", backend=k),
-            "format is 'yxyx'; expected one of 'cxcywh', 'xyxy', 'xywh'. Did you mean 'xyxy'?",
+            "format is 'yxyx'; expected one of 'cxcywh', 'xyxy', 'xywh', 'cxw', 'xx', "
+            "'cxcyczwhd', 'xyzxyz'. Did you mean 'xyxy'?",
+        ),
+        (
+            lambda x, k: BOXES.convert(x, "xyxy", "xx", backend=k),
+            "target is 'xx' and source 'xyxy', whose boxes have another number of axes; expected "
+            "one of 'cxcywh', 'xyxy', 'xywh'",
+        ),
+        (
+            lambda x, k: BOXES.ciou(x, x, format="xx", backend=k),
+            "format is 'xx'; expected one of 'cxcywh', 'xyxy', 'xywh' for ciou. Did you mean "
+            "'xyxy'?",
         ),
         (
             lambda x, k: BOXES.ciou(x, x, format="xyxy", form="exact", backend=k),
@@ -296,6 +337,10 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
         (
             lambda x, k: BOXES.area(x[:, :3], format="xyxy", backend=k),
             "boxes has shape (2, 3); expected (..., 4): one box on the last axis",
+        ),
+        (
+            lambda x, k: BOXES.area(x, format="xx", backend=k),
+            "boxes has shape (2, 4); expected (..., 2): one box on the last axis",
         ),
         (
             lambda x, k: BOXES.giou(x, x[:, :3], format="xyxy", backend=k),
@@ -312,7 +357,19 @@ def test_empty(driver: Driver, n: int, m: int) -> None:
             "pass pairwise=True to compare every box with every other",
         ),
     ],
-    ids=["source", "target", "format", "form", "no box", "no box b", "one box", "broadcast"],
+    ids=[
+        "source",
+        "target",
+        "format",
+        "axes",
+        "no ratio",
+        "form",
+        "no box",
+        "no span",
+        "no box b",
+        "one box",
+        "broadcast",
+    ],
 )
 def test_errors(driver: Driver, call: Any, message: str) -> None:
     checks.skip_slow(driver)

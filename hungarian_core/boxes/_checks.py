@@ -1,0 +1,61 @@
+"""The messages about boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hungarian_core._checks import FORMS, one_of
+from hungarian_core._extents import require_equal, same
+
+FORMATS = {  # with how many axes their boxes have
+    "cxcywh": 2, "xyxy": 2, "xywh": 2, "cxw": 1, "xx": 1, "cxcyczwhd": 3, "xyzxyz": 3,
+}  # fmt: skip
+
+
+def options(format: str, form: str) -> None:  # noqa: A002  (the field's word)
+    """Check how boxes are written, and how they are compared."""
+    one_of("format", format, tuple(FORMATS))
+    one_of("form", form, FORMS)
+
+
+def formats(source: str, target: str) -> None:
+    """Check that boxes in one format can be written in another."""
+    one_of("source", source, tuple(FORMATS))
+    one_of("target", target, tuple(FORMATS))
+    if FORMATS[source] != FORMATS[target]:
+        as_many = [repr(name) for name, axes in FORMATS.items() if axes == FORMATS[source]]
+        raise ValueError(
+            f"target is {target!r} and source {source!r}, whose boxes have another number of axes; "
+            f"expected one of {', '.join(as_many)}"
+        )
+
+
+def planar(format: str) -> None:  # noqa: A002  (the field's word)
+    """Check that boxes have two sides, which is what an aspect ratio is of."""
+    one_of("format", format, [name for name, axes in FORMATS.items() if axes == 2], "for ciou")
+
+
+def boxes(name: str, shape: tuple[Any, ...], size: int) -> None:
+    """Check that the last axis of an array holds boxes, of so many numbers each."""
+    if not shape or not same(shape[-1], size):
+        raise ValueError(
+            f"{name} has shape {shape}; expected (..., {size}): one box on the last axis"
+        )
+    require_equal(f"the last axis of {name}", shape[-1:], (size,))
+
+
+def paired(a: tuple[Any, ...], b: tuple[Any, ...], size: int, pairwise: bool) -> None:
+    """Check that boxes of the shapes a and b can be compared."""
+    if pairwise and (len(a) < 2 or len(b) < 2):
+        raise ValueError(
+            f"a has shape {a} and b {b}; expected (..., n, {size}) and (..., m, {size}) with "
+            "pairwise=True"
+        )
+    kept = -2 if pairwise else -1
+    for extent, other in zip(reversed(a[:kept]), reversed(b[:kept]), strict=False):
+        if not (same(extent, other) or extent == 1 or other == 1):
+            hint = "" if pairwise else "; pass pairwise=True to compare every box with every other"
+            raise ValueError(
+                f"a has shape {a} and b {b}; expected shapes that broadcast against each "
+                f"other{' before the last two axes' if pairwise else ''}{hint}"
+            )
