@@ -3,16 +3,18 @@
 from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss
 from hungarian_core.terms.classes import Classes
+from hungarian_core.terms.comparison import Comparison, Pairs
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems
-from hungarian_core.terms.term import Pairs, QueryLosses, Term
+from hungarian_core.terms.term import QueryLosses, Term
 
 __all__ = [
     "CLASS_LOSSES",
     "Boxes",
     "ClassLoss",
     "Classes",
+    "Comparison",
     "Masks",
     "Matches",
     "MatchingProblems",

@@ -218,6 +218,27 @@ def vectors(names: tuple[str, str], truth: tuple[Any, ...], prediction: tuple[An
     require_equal(f"features of {names[0]} and {names[1]}", truth[-1:], prediction[-1:])
 
 
+def letters(*sides: Mapping[str, tuple[tuple[Any, ...], Extents]]) -> None:
+    """Check that an extent of one letter is the same wherever the letter stands.
+
+    Args:
+        sides: Of the outputs and of the targets, by key, a shape and what it ends in.
+    """
+    seen: dict[str, tuple[str, tuple[Any, ...], Any]] = {}
+    for side in sides:
+        for name, (shape, extents) in side.items():
+            for letter, extent in zip(extents, shape[len(shape) - len(extents) :], strict=True):
+                if not isinstance(letter, str):
+                    continue
+                other, came, first = seen.setdefault(letter, (name, shape, extent))
+                if not same(extent, first):
+                    raise ValueError(
+                        f"{name} of the targets has shape {shape} and {other} of the outputs "
+                        f"{came}; expected an equal {letter} in (..., {_text(*extents)[1:]}"
+                    )
+                require_equal(f"{letter} of {name} and {other}", (extent,), (first,))
+
+
 def labels_fit(
     outside: Array, labels: Array, num_classes: int, backend: Backend, xp: Namespace
 ) -> None:

@@ -1,17 +1,12 @@
-"""What a term of a set loss is: the contract, and the term that is a pair of functions."""
+"""What a term of a set loss is: the contract."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hungarian_core import _checks
 from hungarian_core._backend import Array
 from hungarian_core._settings import Configured
-from hungarian_core.costs import CostFunction
-from hungarian_core.costs._functions import cost_function, pair_losses
-from hungarian_core.costs.classes import times
-from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.targets import Extents
@@ -151,133 +146,3 @@ class Term(Configured):
         ``("", None)`` if it does not know it, which goes for all but classes and boxes.
         """
         return "", None
-
-
-class PairInputs(NamedTuple):
-    """What queries and objects have, to be compared."""
-
-    prediction: Array  # [N, Q, d]
-    truth: Array  # [N, M, d]
-
-
-class Pairs(Term):
-    """A term that compares a vector of each query with one of each object.
-
-    Args:
-        name: What its loss is called.
-        cost: What matching costs: a name or a function ``cost(xp, a, b)`` as for
-            `hungarian_core.loss`, which reduces the last axis of two arrays broadcast against each
-            other; None for a term that is not matched by.
-        loss: The loss of matched pairs, in the same form; by default the cost itself.
-        weight: The weight in the loss.
-        cost_weight: The weight in the matching cost, by default `weight`.
-        on: The key of both the outputs and the targets, by default `name`, or the pair of keys
-            (of the targets, of the outputs) if they are named differently.
-
-    Raises:
-        ValueError: A name is unknown, or there is neither a cost nor a loss.
-
-    Example::
-
-        >>> import numpy as np
-        >>> import hungarian_core as hc
-        >>> criterion = hc.SetLoss([hc.terms.Pairs("centres", "l1", weight=2.0)])
-        >>> outputs = {"centres": np.array([[[0.0, 1.0], [4.0, 4.0]]])}  # (B, Q, d)
-        >>> targets = [{"centres": np.array([[4.0, 5.0]])}]
-        >>> losses = criterion(outputs, targets)
-        >>> losses.assignment.col4row
-        array([[1]])
-        >>> float(losses.total)
-        2.0
-    """
-
-    def __init__(
-        self,
-        name: str,
-        cost: str | CostFunction | None = "l1",
-        loss: str | CostFunction | None = None,
-        *,
-        weight: float = 1.0,
-        cost_weight: float | None = None,
-        on: str | tuple[str, str] | None = None,
-    ) -> None:
-        self.name = name
-        loss = cost if loss is None else loss
-        if loss is None:
-            raise ValueError(f"the term {name!r} has neither a cost nor a loss; expected one")
-        self.cost, self.loss = cost, loss
-        self.weight = _checks.weight("weight", weight)
-        self.cost_weight = (
-            self.weight if cost_weight is None else _checks.weight("cost_weight", cost_weight)
-        )
-        self.on = (on, on) if isinstance(on, str) else on or (name, name)
-        for what, function in (("cost", cost), ("loss", loss)):
-            if function is not None:
-                cost_function(f"the {what} of {name!r}", function)
-        self.outputs, self.fields = {self.on[1]: ("d",)}, {self.on[0]: ("d",)}
-        self.weights = {name: self.weight}
-
-    def read(
-        self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
-    ) -> PairInputs:
-        """Lay out the vectors."""
-        truth, prediction = fields[self.on[0]], outputs[self.on[1]]
-        shape = problems.backend.shape
-        checks.vectors(self.on, shape(truth), shape(prediction))
-        return PairInputs(problems.of_queries(prediction), problems.of_truth(truth))
-
-    def width(self, problems: MatchingProblems, inputs: PairInputs) -> Any:
-        """A cost looks at all features of all pairs at once."""
-        return problems.objects * problems.backend.shape(inputs.truth)[-1]
-
-    def costs(
-        self, problems: MatchingProblems, inputs: PairInputs, tile: Tile, summary: None
-    ) -> dict[str, Array]:
-        """The cost of every pair."""
-        if self.cost is None or not self.cost_weight:
-            return {}
-        each = self._pairwise("cost", self.cost, problems, inputs, tile)
-        return {self.name: times(self.cost_weight, each, problems.xp)}
-
-    def alignable(self) -> bool:
-        """A pair's loss is known."""
-        return True
-
-    def loss_changes(
-        self, problems: MatchingProblems, inputs: PairInputs, tile: Tile, summary: None
-    ) -> dict[str, Array]:
-        """The loss of every pair: unmatched ones have none."""
-        each = self._pairwise("loss", self.loss, problems, inputs, tile)
-        each = times(self.weight, each, problems.xp)
-        if problems.weights is not None:
-            each = times(problems.weights[tile[0], :, None], each, problems.xp)
-        return {self.name: each}
-
-    def pair_losses(
-        self, problems: MatchingProblems, inputs: PairInputs, matches: Matches
-    ) -> dict[str, Array]:
-        """The loss of the matched pairs."""
-        prediction, truth = matches.compared(inputs.prediction, inputs.truth)
-        name = f"the loss of {self.name!r}"
-        each = cost_function(name, self.loss)(problems.xp, truth, prediction)
-        shape = problems.backend.shape
-        pair_losses(name, shape(each), shape(matches.counted))
-        return {self.name: each}
-
-    def _pairwise(
-        self,
-        what: str,
-        function: str | CostFunction,
-        problems: MatchingProblems,
-        inputs: PairInputs,
-        tile: Tile,
-    ) -> Array:
-        """Return what a function says of all pairs of a tile, `[n, M, q]`."""
-        (n, q), shape = tile, problems.backend.shape
-        prediction = problems.backend.stop_gradient(inputs.prediction[n, q, :])
-        truth, name = inputs.truth[n, ...], f"the {what} of {self.name!r}"
-        each = cost_function(name, function)(
-            problems.xp, truth[:, :, None, :], prediction[:, None, :, :]
-        )
-        _checks.returned(name, shape(each), (*shape(truth)[:2], shape(prediction)[1]))
-        return each
