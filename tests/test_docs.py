@@ -28,6 +28,7 @@ RUNNABLE = {
     "quickstart.md",
     "matching.md",
     "losses.md",
+    "sets.md",
     "inspection.md",
     "gradients.md",
     "hnet.md",

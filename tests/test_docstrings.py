@@ -30,6 +30,7 @@ CORE = [
     "hungarian_core.hnet.metrics",
     "hungarian_core.masks",
     "hungarian_core.relaxations",
+    "hungarian_core.terms",
 ]
 # Front doors, and the names under which an example finds them and their framework.
 DOORS = {

@@ -121,7 +121,7 @@ class SetLoss(Loss):
         self.log = log
         self.backend = self.default_backend if backend is None else backend
         for term in terms:
-            if term.needs_iou and not any(type(x).iou is not Term.iou for x in terms):
+            if term.needs_iou and not any(x.tells_iou() for x in terms):
                 checks.no_iou(repr(term))
             if match_by == "loss":
                 checks.alignable(term)
@@ -325,7 +325,7 @@ class SetLoss(Loss):
         if not any(term.needs_iou for term in self.terms):
             return None
         for term, read in zip(self.terms, call.inputs, strict=True):
-            iou = term.iou(call.problems, read, matches)
+            iou = term.iou(call.problems, read, matches) if term.tells_iou() else None
             if iou is not None:
                 return matches.from_pairs(iou)
         return None

@@ -56,7 +56,7 @@ def alignable(term: Any) -> None:
     if not term.alignable():
         raise ValueError(
             f"{brief(term)} cannot be matched by its loss; expected match_by='cost', or terms "
-            "whose loss is known before the match: Boxes, Pairs, Masks, and Classes with "
+            "whose loss is known before the match: all that compare, Masks, and Classes with "
             "loss='softmax' and no label_smoothing"
         )
 
@@ -307,7 +307,10 @@ def no_boxes(class_loss: str) -> ValueError:
 
 def no_iou(term: str) -> None:
     """Say that a term needs one that has boxes."""
-    raise ValueError(f"{term} needs the IoU of matched boxes; expected a term Boxes() beside it")
+    raise ValueError(
+        f"{term} needs the IoU of matched boxes; expected a term Boxes() beside it, or another "
+        "that has the IoU"
+    )
 
 
 def extra_cost(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:

@@ -118,3 +118,14 @@ def _corners(centres: np.ndarray, sides: np.ndarray) -> None:
             f"and some reach out of the image; expected cxcywh. {_CONVERT}",
             stacklevel=level_of_caller(),
         )
+
+
+def possible(bad: np.ndarray, truths: Mapping[str, np.ndarray], expected: str) -> None:
+    """Raise if an object `(B, M)` is one that cannot be; on the host."""
+    if bad.any():
+        image, k = np.argwhere(bad)[0]
+        held = ", ".join(f"{name} {brief(x[image, k].tolist())}" for name, x in truths.items())
+        raise ValueError(
+            f"the targets hold {held} (image {image}, object {k}); expected {expected}; "
+            "check_targets=False takes them as they are"
+        )

@@ -43,6 +43,15 @@ class Boxes(Term):
 
     Reference:
         Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, section 3.1.
+
+    Examples:
+        >>> criterion = hc.SetLoss([hc.terms.Boxes()])
+        >>> outputs = {"boxes": np.array([[[0.2, 0.2, 0.2, 0.2], [0.5, 0.5, 0.4, 0.2]]])}
+        >>> losses = criterion(outputs, [{"boxes": np.array([[0.5, 0.5, 0.2, 0.2]])}])
+        >>> losses.assignment.col4row
+        array([[1]])
+        >>> {name: round(float(x), 3) for name, x in losses.losses.items()}
+        {'bbox': 1.0, 'giou': 1.0}
     """
 
     def __init__(

@@ -69,6 +69,16 @@ class ClassLoss:
         most_alpha: The greatest alpha that makes sense.
         native: Its code in `hungarian_class_loss_kind` of the native library, None if the library
             does not have it.
+
+    Examples:
+        >>> def squared(x, quality, alpha, gamma, xp):  # (1 - x)**2, whatever the other classes
+        ...     return (1 - x) ** 2, 2 * (x - 1)
+        >>> loss = hc.terms.ClassLoss("squared", label=squared, others=lambda alpha: 0.0)
+        >>> criterion = hc.SetLoss([hc.terms.Classes(2, loss=loss)])
+        >>> logits = np.array([[[0.0, 3.0], [9.0, 9.0]]])
+        >>> losses = criterion({"logits": logits}, [{"labels": np.array([1])}])
+        >>> losses.assignment.col4row, float(losses.total)
+        (array([[1]]), 64.0)
     """
 
     name: str

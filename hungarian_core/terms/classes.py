@@ -79,6 +79,15 @@ class Classes(Term):
 
     Raises:
         ValueError: An option is unknown, or options do not fit each other.
+
+    Examples:
+        >>> criterion = hc.SetLoss([hc.terms.Classes(2, loss="focal")])
+        >>> logits = np.array([[[4.0, -4.0], [-4.0, 4.0], [-4.0, -4.0]]])  # (B, Q, C)
+        >>> losses = criterion({"logits": logits}, [{"labels": np.array([1])}])
+        >>> losses.assignment.col4row
+        array([[1]])
+        >>> round(float(losses.total), 2)  # the first query claims an object that is not there
+        2.91
     """
 
     def __init__(

@@ -6,16 +6,22 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
+from hungarian_core._dtypes import solving_dtype
 from hungarian_core.costs import CostFunction
 from hungarian_core.costs._functions import cost_function, pair_losses
 from hungarian_core.costs.classes import times
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _target_checks as target_checks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.term import Term
 
+Floats = NDArray[Any]
 Arrays = Mapping[str, Array]
 Compare = Callable[[Arrays, Arrays, tuple[str, ...], Backend], dict[str, Array]]
 
@@ -37,6 +43,7 @@ class Comparison(Term):
         outputs, fields, weights: As for `Term`. An extent of one letter is the same wherever the
             letter stands.
         cost_weights: The weights in the matching cost, by name. What has none is not matched by.
+        check_targets: Whether to look for `impossible` objects.
 
     Example::
 
@@ -48,13 +55,14 @@ class Comparison(Term):
         ...     def compare(self, predictions, truths, names, backend):
         ...         xp = backend.namespace(predictions["depth"])
         ...         return {"depth": xp.abs(xp.log(predictions["depth"] / truths["depth"]))}
-        >>> outputs = {"depth": np.array([[1.0, 4.0, 9.0]])}  # (B, Q)
+        >>> outputs = {"depth": np.array([[0.5, 4.0, 9.0]])}  # (B, Q)
         >>> losses = hc.SetLoss([Depths()])(outputs, [{"depth": np.array([8.0, 2.0])}])
         >>> losses.assignment.col4row
         array([[2, 1]])
     """
 
     cost_weights: Mapping[str, float]
+    check_targets: bool = True
 
     def compare(
         self, predictions: Arrays, truths: Arrays, names: tuple[str, ...], backend: Backend
@@ -79,8 +87,22 @@ class Comparison(Term):
         """Return the matching costs of pairs by name, where they are not the losses."""
         return self.compare(predictions, truths, names, backend)
 
+    def overlaps(self, predictions: Arrays, truths: Arrays, backend: Backend) -> Array | None:
+        """Return the IoU of pairs, for other terms to know; arguments as for `compare`."""
+        return None
+
+    def impossible(self, truths: dict[str, Floats]) -> tuple[NDArray[np.bool_], str]:
+        """Return which objects `(B, M)` cannot be, and what an object is expected to be.
+
+        On the host, in NumPy, and where the targets can be read only.
+
+        Args:
+            truths: What objects have, `(B, M, ...)`, by the keys of `fields`.
+        """
+        raise NotImplementedError
+
     def read(self, outputs: Arrays, fields: Arrays, problems: MatchingProblems) -> ComparisonInputs:
-        """Lay out what is compared."""
+        """Lay out what is compared, and look for objects that cannot be."""
         shape = problems.backend.shape
         checks.letters(
             {name: (shape(outputs[name]), extents) for name, extents in self.outputs.items()},
@@ -89,6 +111,8 @@ class Comparison(Term):
         for name, x in (*outputs.items(), *fields.items()):
             if name in self.outputs or name in self.fields:
                 _checks.real(name, x, problems.xp)
+        if self.check_targets and type(self).impossible is not Comparison.impossible:
+            self._check_truths(fields, problems)
         return ComparisonInputs(
             {name: problems.of_queries(outputs[name]) for name in self.outputs},
             {name: problems.of_truth(fields[name]) for name in self.fields},
@@ -131,6 +155,41 @@ class Comparison(Term):
         for name in self.weights:
             pair_losses(f"the loss of {name!r}", shape(each[name]), shape(matches.counted))
         return {name: each[name] for name in self.weights}
+
+    def tells_iou(self) -> bool:
+        """A comparison has overlaps or has none."""
+        return type(self).overlaps is not Comparison.overlaps
+
+    def iou(
+        self, problems: MatchingProblems, inputs: ComparisonInputs, matches: Matches
+    ) -> Array | None:
+        """The overlap of matched pairs."""
+        stop = problems.backend.stop_gradient
+        predictions = {
+            name: self._chosen(stop(x), matches) for name, x in inputs.predictions.items()
+        }
+        truths = {name: matches.truths(x) for name, x in inputs.truths.items()}
+        return self.overlaps(predictions, truths, problems.backend)
+
+    def _check_truths(self, fields: Arrays, problems: MatchingProblems) -> None:
+        """Raise if an object cannot be, where it can be read."""
+        backend, xp = problems.backend, problems.xp
+        # NumPy has no bfloat16.
+        truths = {
+            name: xp.astype(x, solving_dtype(x.dtype, xp), copy=False)
+            for name, x in fields.items()
+            if name in self.fields
+        }
+
+        def check(mask: NDArray[np.bool_], *arrays: Floats) -> tuple[()]:
+            of_host = dict(zip(truths, arrays, strict=True))
+            bad, expected = self.impossible(of_host)
+            target_checks.possible(mask & bad, of_host, expected)
+            return ()
+
+        arrays = (problems.objects_mask, *truths.values())
+        if all(backend.readable(x) for x in arrays):
+            backend.host_call(check, *arrays, like=())
 
     @staticmethod
     def _chosen(x: Array, matches: Matches) -> Array:

@@ -54,6 +54,15 @@ class Masks(Term):
 
     Raises:
         ValueError: An option is unknown.
+
+    Examples:
+        >>> square = np.zeros((8, 8))
+        >>> square[2:5, 2:5] = 1
+        >>> masks = 20 * np.stack([1 - square, square])[None] - 10  # logits, (B, Q, H, W)
+        >>> criterion = hc.SetLoss([hc.terms.Masks("bce", mask_cost=1.0)])
+        >>> losses = criterion({"masks": masks}, [{"masks": square[None]}])
+        >>> losses.assignment.col4row
+        array([[1]])
     """
 
     pixels: Literal["focal", "bce"] = "focal"

@@ -42,6 +42,20 @@ class Term(Configured):
             if any of them is, else float32. Arrays for every pixel have none.
         needs_iou: Whether `query_losses` is to know the IoU of matched boxes, which another term
             has to tell.
+
+    Examples:
+        >>> class Silence(hc.terms.Term):
+        ...     # Queries without an object should say nothing: the square of what they say.
+        ...     outputs, fields, weights = {"volume": ()}, {}, {"silence": 1.0}
+        ...     def read(self, outputs, fields, problems):
+        ...         return problems.of_queries(outputs["volume"])  # [N, Q]
+        ...     def query_losses(self, problems, inputs, summaries, matches, iou):
+        ...         wrong = problems.xp.where(matches.query_matched, 0, inputs)
+        ...         return hc.terms.QueryLosses({"silence": wrong**2})
+        >>> criterion = hc.SetLoss([hc.terms.Pairs("pitch", "l1"), Silence()])
+        >>> outputs = {"pitch": np.array([[[1.0], [5.0]]]), "volume": np.array([[3.0, 2.0]])}
+        >>> float(criterion(outputs, [{"pitch": np.array([[1.0]])}]).total)
+        4.0
     """
 
     outputs: Mapping[str, Extents]
@@ -104,6 +118,10 @@ class Term(Configured):
         Pairs that are not `counted` may have any value, but no gradient.
         """
         return {}
+
+    def tells_iou(self) -> bool:
+        """Say whether `iou` tells anything."""
+        return type(self).iou is not Term.iou
 
     def iou(self, problems: MatchingProblems, inputs: Any, matches: Matches) -> Array | None:
         """Return the IoU `[N, P]` of the pairs, a constant, if the term has boxes."""
