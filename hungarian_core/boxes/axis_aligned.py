@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import math
-from functools import reduce
-from operator import mul
 from typing import Literal, NamedTuple
 
 from hungarian_core import _checks as core_checks
@@ -346,7 +344,10 @@ def _upright(xp: Namespace, low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def _product(sides: Array, axes: int) -> Array:
-    return reduce(mul, [sides[..., axis] for axis in range(axes)])
+    product = sides[..., 0]
+    for axis in (1, 2)[: axes - 1]:
+        product = product * sides[..., axis]
+    return product
 
 
 def _checked(

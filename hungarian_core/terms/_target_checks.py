@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,12 +120,26 @@ def _corners(centres: np.ndarray, sides: np.ndarray) -> None:
         )
 
 
-def possible(bad: np.ndarray, truths: Mapping[str, np.ndarray], expected: str) -> None:
-    """Raise if an object `(B, M)` is one that cannot be; on the host."""
-    if bad.any():
-        image, k = np.argwhere(bad)[0]
-        held = ", ".join(f"{name} {brief(x[image, k].tolist())}" for name, x in truths.items())
-        raise ValueError(
-            f"the targets hold {held} (image {image}, object {k}); expected {expected}; "
-            "check_targets=False takes them as they are"
-        )
+def possible(
+    impossible: Callable[[Mapping[str, Any]], tuple[Any, str]], names: tuple[str, ...]
+) -> Callable[..., tuple[()]]:
+    """Return a function of the mask `(B, M)` and of fields that raises if an object cannot be.
+
+    Args:
+        impossible: That of a term that compares.
+        names: The names of the fields.
+    """
+
+    def check(mask: np.ndarray, *fields: np.ndarray) -> tuple[()]:
+        truths = dict(zip(names, fields, strict=True))
+        bad, expected = impossible(truths)
+        if (mask & bad).any():
+            image, k = np.argwhere(mask & bad)[0]
+            held = ", ".join(f"{name} {brief(x[image, k].tolist())}" for name, x in truths.items())
+            raise ValueError(
+                f"the targets hold {held} (image {image}, object {k}); expected {expected}; "
+                "check_targets=False takes them as they are"
+            )
+        return ()
+
+    return check

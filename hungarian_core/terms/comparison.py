@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
 from hungarian_core._dtypes import solving_dtype
@@ -21,7 +18,6 @@ from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.term import Term
 
-Floats = NDArray[Any]
 Arrays = Mapping[str, Array]
 Compare = Callable[[Arrays, Arrays, tuple[str, ...], Backend], dict[str, Array]]
 
@@ -91,10 +87,10 @@ class Comparison(Term):
         """Return the IoU of pairs, for other terms to know; arguments as for `compare`."""
         return None
 
-    def impossible(self, truths: dict[str, Floats]) -> tuple[NDArray[np.bool_], str]:
+    def impossible(self, truths: Arrays) -> tuple[Array, str]:
         """Return which objects `(B, M)` cannot be, and what an object is expected to be.
 
-        On the host, in NumPy, and where the targets can be read only.
+        Asked on the host and with arrays of NumPy only, where the targets can be read.
 
         Args:
             truths: What objects have, `(B, M, ...)`, by the keys of `fields`.
@@ -180,15 +176,9 @@ class Comparison(Term):
             for name, x in fields.items()
             if name in self.fields
         }
-
-        def check(mask: NDArray[np.bool_], *arrays: Floats) -> tuple[()]:
-            of_host = dict(zip(truths, arrays, strict=True))
-            bad, expected = self.impossible(of_host)
-            target_checks.possible(mask & bad, of_host, expected)
-            return ()
-
         arrays = (problems.objects_mask, *truths.values())
         if all(backend.readable(x) for x in arrays):
+            check = target_checks.possible(self.impossible, tuple(truths))
             backend.host_call(check, *arrays, like=())
 
     @staticmethod

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-import numpy as np
+import math
+from typing import Literal
 
 from hungarian_core import _checks
 from hungarian_core import boxes as measures
-from hungarian_core._backend import Backend
+from hungarian_core._backend import Array, Backend
 from hungarian_core.boxes import Form
 from hungarian_core.costs.vectors import l1
 from hungarian_core.terms.comparison import Arrays, Comparison
@@ -79,7 +78,7 @@ class Spans(Comparison):
 
     def compare(
         self, predictions: Arrays, truths: Arrays, names: tuple[str, ...], backend: Backend
-    ) -> dict[str, Any]:
+    ) -> dict[str, Array]:
         """The distance, and one less the GIoU."""
         prediction, truth = predictions[self.on], truths[self.on]
         found = {}
@@ -91,18 +90,18 @@ class Spans(Comparison):
             )
         return found
 
-    def overlaps(self, predictions: Arrays, truths: Arrays, backend: Backend) -> Any:
+    def overlaps(self, predictions: Arrays, truths: Arrays, backend: Backend) -> Array:
         """The IoU."""
         return measures.iou(
             predictions[self.on], truths[self.on],
             format=self.format, form=self.form, backend=backend,
         )  # fmt: skip
 
-    def impossible(self, truths: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    def impossible(self, truths: Arrays) -> tuple[Array, str]:
         """Spans that are not finite or end before they start."""
         spans = truths[self.on]
         if self.format == "xx":
             width, expected = spans[..., 1] - spans[..., 0], "xx: start and end, in order"
         else:
             width, expected = spans[..., 1], "cxw: centre and width, 0 or more"
-        return ~(np.isfinite(spans).all(-1) & (width >= 0)), expected
+        return ~((abs(spans) < math.inf).all(-1) & (width >= 0)), expected
