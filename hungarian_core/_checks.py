@@ -266,6 +266,15 @@ def sampled(masks: tuple[Any, ...], points: tuple[Any, ...]) -> None:
     require_equal("the last axis of points", points[-1:], (2,))
 
 
+def resized(masks: tuple[Any, ...], size: Any) -> tuple[Any, ...]:
+    """Check the shape of masks and the size to bring them to; return the shape."""
+    if len(masks) < 2:
+        raise ValueError(f"masks has shape {masks}; expected (..., H, W)")
+    if len(size) != 2 or any(isinstance(extent, int) and extent < 1 for extent in size):
+        raise ValueError(f"size is {size}; expected a height and a width, 1 or more")
+    return masks
+
+
 def chosen(count: Any, ratio: Any, candidates: tuple[Any, ...]) -> tuple[int, float]:
     """Check how many of the candidates are to be chosen; return that and the ratio."""
     if len(candidates) < 2:

@@ -52,6 +52,33 @@ def test_matching_costs(kind: str, dtype: str) -> None:
     _same(lambda t, x: ours(t, x, axes=1), lambda t, x: published(x, t).T, _inputs(dtype, 5, 7))
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("size", [(3, 11), (12, 5), (6, 8), (24, 32), (1, 1)])
+def test_resize(size: tuple[int, int], mode: Any) -> None:
+    """Of PyTorch, up, down and to the same size."""
+    masks = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    options = {"align_corners": False} if mode == "bilinear" else {}
+    _same(
+        lambda x: MASKS.resize(x, size, mode=mode),
+        lambda x: torch.nn.functional.interpolate(x, size, mode=mode, **options),
+        [masks],
+    )
+
+
+def test_sample_the_nearest() -> None:
+    """Of PyTorch, outside of the masks too."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randn(2, 3, 6, 8, generator=generator)
+    points = torch.rand(2, 500, 2, generator=generator) * 1.4 - 0.2
+    _same(
+        lambda x: MASKS.sample(x, points, mode="nearest"),
+        lambda x: torch.nn.functional.grid_sample(
+            x, 2 * points[:, None] - 1, mode="nearest", align_corners=False
+        )[:, :, 0],
+        [masks],
+    )
+
+
 @pytest.mark.parametrize("dtype", sorted(TOLERANCE))
 @pytest.mark.parametrize("kind", ["bce", "focal", "dice"])
 def test_losses(kind: str, dtype: str) -> None:

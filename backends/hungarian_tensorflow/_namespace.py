@@ -171,6 +171,10 @@ def floor(x: Any, /) -> Any:
     return x if x.dtype.is_integer else tf.floor(x)
 
 
+def round(x: Any, /) -> Any:
+    return x if x.dtype.is_integer else tf.round(x)
+
+
 def isfinite(x: Any, /) -> Any:
     return tf.math.is_finite(x)
 

@@ -59,7 +59,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "signbit": _negative,
     "bitwise_invert": lambda x, /: ~x,
     "ceil": _whole(tf.math.ceil),
-    "round": _whole(tf.round),
     "trunc": _whole(lambda x: tf.sign(x) * tf.floor(tf.abs(x))),
     **{
         name: _binary(getattr(tf.math, name))

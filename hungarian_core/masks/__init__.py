@@ -7,6 +7,7 @@ points, as `sample` returns them, and with ``axes=3`` a volume.
 - `pairwise_bce`, `pairwise_focal` and `pairwise_dice` compare every true mask with every
   predicted one by products of matrices: no array is n times as large as the predictions.
 - `bce`, `focal` and `dice` are the losses of pairs.
+- `resize` brings masks to another size.
 - `sample` reads masks at points between the pixels, and `uncertain_points` chooses the points
   where a prediction is least certain, among random ones that the caller draws.
 
@@ -26,6 +27,7 @@ from hungarian_core.masks.pixels import (
     pairwise_focal,
 )
 from hungarian_core.masks.points import sample, uncertain_points
+from hungarian_core.masks.sizes import resize
 
 __all__ = [
     "bce",
@@ -34,6 +36,7 @@ __all__ = [
     "pairwise_bce",
     "pairwise_dice",
     "pairwise_focal",
+    "resize",
     "sample",
     "uncertain_points",
 ]

@@ -42,9 +42,9 @@ def pairwise_bce(
         >>> hc.masks.pairwise_bce(targets, logits).round(4)
         array([[0.0181, 2.0181]])
     """
-    targets, logits, backend, xp = _masks(targets, logits, axes, True, backend)
+    targets, logits, backend, xp = flattened(targets, logits, axes, True, backend)
     finite, infinite = _parted(logits, backend, xp)
-    return _mean_product(targets, _cross_entropies(finite, xp), infinite, (1, 1), xp)
+    return _mean_product(targets, cross_entropies(finite, xp), infinite, (1, 1), xp)
 
 
 def pairwise_focal(
@@ -83,10 +83,10 @@ def pairwise_focal(
         >>> hc.masks.pairwise_focal(targets, logits).round(4)
         array([[0.    , 0.9687]])
     """
-    targets, logits, backend, xp = _masks(targets, logits, axes, True, backend)
+    targets, logits, backend, xp = flattened(targets, logits, axes, True, backend)
     weights = (1, 1) if alpha is None else (alpha, 1 - alpha)
     finite, infinite = _parted(logits, backend, xp)
-    inside, outside = _cross_entropies(finite, xp)
+    inside, outside = cross_entropies(finite, xp)
     if gamma:
         # Of -log(1 - p), a power of 1 - p has a slope for every gamma.
         inside, outside = inside * xp.exp(-gamma * outside), outside * xp.exp(-gamma * inside)
@@ -108,8 +108,8 @@ def pairwise_dice(
         >>> hc.masks.pairwise_dice(targets, logits).round(4)
         array([[0.0237, 0.6588]])
     """
-    targets, logits, _, xp = _masks(targets, logits, axes, True, backend)
-    probabilities = _sigmoid(logits, xp)
+    targets, logits, _, xp = flattened(targets, logits, axes, True, backend)
+    probabilities = sigmoid(logits, xp)
     common = _product(targets, probabilities, xp)
     sizes = xp.sum(targets, axis=-1)[..., :, None] + xp.sum(probabilities, axis=-1)[..., None, :]
     return 1 - (2 * common + 1) / (sizes + 1)
@@ -138,7 +138,7 @@ def bce(
         >>> hc.masks.bce(targets, logits).round(4)
         array([0.0181, 2.0181])
     """
-    targets, logits, _, xp = _masks(targets, logits, axes, False, backend)
+    targets, logits, _, xp = flattened(targets, logits, axes, False, backend)
     return xp.mean(_cross_entropy(targets, logits, xp), axis=-1)
 
 
@@ -164,11 +164,11 @@ def focal(
         >>> hc.masks.focal(targets, logits).round(4)
         array([0.    , 0.9687])
     """
-    targets, logits, backend, xp = _masks(targets, logits, axes, False, backend)
+    targets, logits, backend, xp = flattened(targets, logits, axes, False, backend)
     rest = 1 - targets
     weight: Any = 1 if alpha is None else alpha * targets + (1 - alpha) * rest
     if gamma:
-        wrong = _sigmoid(logits, xp) * rest + _sigmoid(-logits, xp) * targets
+        wrong = sigmoid(logits, xp) * rest + sigmoid(-logits, xp) * targets
         # Where it is 0, a power below 1 has no slope, and at infinity no power has one.
         infinite = classes.infinite(logits, xp)
         still = infinite | (wrong == 0)
@@ -190,13 +190,13 @@ def dice(
         >>> hc.masks.dice(targets, logits).round(4)
         array([0.0237, 0.6588])
     """
-    targets, logits, _, xp = _masks(targets, logits, axes, False, backend)
-    p = _sigmoid(logits, xp)
+    targets, logits, _, xp = flattened(targets, logits, axes, False, backend)
+    p = sigmoid(logits, xp)
     common = 2 * xp.sum(p * targets, axis=-1)
     return 1 - (common + 1) / (xp.sum(p, axis=-1) + xp.sum(targets, axis=-1) + 1)
 
 
-def _masks(
+def flattened(
     targets: Array, logits: Array, axes: int, pairwise: bool, backend: str | Backend | None
 ) -> tuple[Array, Array, Backend, Namespace]:
     """Return checked masks in the dtype to compute in, each of one axis, backend and namespace."""
@@ -223,14 +223,14 @@ def _masks(
     )
 
 
-def _cross_entropies(x: Array, xp: Namespace) -> tuple[Array, Array]:
+def cross_entropies(x: Array, xp: Namespace) -> tuple[Array, Array]:
     """Return ``-log p`` and ``-log(1 - p)`` of logits."""
     negative, tail = _tail(x, xp)
     return tail - xp.where(negative, x, 0), tail + xp.where(negative, 0, x)
 
 
 def _cross_entropy(targets: Array, x: Array, xp: Namespace) -> Array:
-    inside, outside = _cross_entropies(x, xp)
+    inside, outside = cross_entropies(x, xp)
     return times(targets, inside, xp) + times(1 - targets, outside, xp)
 
 
@@ -244,7 +244,7 @@ def _tail(x: Array, xp: Namespace) -> tuple[Array, Array]:
     return negative, xp.log1p(xp.exp(xp.where(negative, x, -x)))
 
 
-def _sigmoid(x: Array, xp: Namespace) -> Array:
+def sigmoid(x: Array, xp: Namespace) -> Array:
     """Return ``1 / (1 + exp(-x))`` to a rounding of 1, in few passes and without an overflow."""
     return 0.5 * xp.tanh(0.5 * x) + 0.5
 

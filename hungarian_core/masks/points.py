@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
@@ -11,8 +11,14 @@ from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index, times
 
 
-def sample(masks: Array, points: Array, *, backend: str | Backend | None = None) -> Array:
-    """Return masks at points, bilinear between the centres of the pixels and 0 outside.
+def sample(
+    masks: Array,
+    points: Array,
+    *,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+    backend: str | Backend | None = None,
+) -> Array:
+    """Return masks at points, and 0 outside.
 
     Args:
         masks: `(..., K, H, W)` of logits, probabilities, integers or booleans.
@@ -20,12 +26,14 @@ def sample(masks: Array, points: Array, *, backend: str | Backend | None = None)
             mask to 1 at its right edge, y from 0 at its upper edge to 1 at its lower. Axes before
             these broadcast, so that masks `(..., K, 1, H, W)` have points `(..., K, P, 2)` each
             of their own.
+        mode: ``"bilinear"`` between the centres of the pixels, or ``"nearest"``, the pixel in
+            which a point lies; on the border of two, the one with an even index.
         backend: As for `pairwise_bce`.
 
     Returns:
         `(..., K, P)` in the dtype of `masks`, or of `points` if `masks` are not floating, at least
-        float32. It is ``grid_sample(masks, 2 * points - 1, align_corners=False)`` of PyTorch,
-        differentiable in masks and points.
+        float32. It is ``grid_sample(masks, 2 * points - 1, mode, align_corners=False)`` of
+        PyTorch, differentiable in masks and, bilinear, in points.
 
     Raises:
         ValueError: Shapes or dtypes do not fit.
@@ -35,6 +43,7 @@ def sample(masks: Array, points: Array, *, backend: str | Backend | None = None)
         >>> hc.masks.sample(masks, np.array([[0.25, 0.25], [0.5, 0.5]]))
         array([[0. , 1.5]])
     """
+    _checks.one_of("mode", mode, ("bilinear", "nearest"))
     backend = get_backend(backend, masks=masks, points=points)
     masks = backend.asarray(masks)
     points = backend.asarray(points, like=masks)
@@ -50,10 +59,11 @@ def sample(masks: Array, points: Array, *, backend: str | Backend | None = None)
     *batch, height, width = shape
     flat, missing = xp.reshape(masks, (*batch, height * width)), len(came) - len(shape) + 1
     flat = padded(flat, missing)
-    columns = _neighbours(points[..., 0], width, backend, xp)
-    stride = _number(width, columns[0].at.dtype, backend, xp)
+    neighbours = _neighbours if mode == "bilinear" else _nearest
+    columns = neighbours(points[..., 0], width, backend, xp)
+    stride = as_number(width, columns[0].at.dtype, backend, xp)
     total: Any = 0
-    for row in _neighbours(points[..., 1], height, backend, xp):
+    for row in neighbours(points[..., 1], height, backend, xp):
         for column in columns:
             at = padded((row.at * stride + column.at)[..., None, :], -missing)
             values = xp.astype(xp.take_along_axis(flat, at, axis=-1), dtype, copy=False)
@@ -128,7 +138,7 @@ class _Neighbour(NamedTuple):
 def _neighbours(
     points: Array, extent: Any, backend: Backend, xp: Namespace
 ) -> tuple[_Neighbour, _Neighbour]:
-    extent = _number(extent, points.dtype, backend, xp)
+    extent = as_number(extent, points.dtype, backend, xp)
     place = points * extent - 0.5
     low = xp.floor(place)
     high, part = low + 1, place - low
@@ -142,7 +152,15 @@ def _neighbours(
     )
 
 
-def _number(extent: Any, dtype: DType, backend: Backend, xp: Namespace) -> Any:
+def _nearest(points: Array, extent: Any, backend: Backend, xp: Namespace) -> tuple[_Neighbour]:
+    extent = as_number(extent, points.dtype, backend, xp)
+    at = xp.round(points * extent - 0.5)
+    inside = (at >= 0) & (at < extent)
+    weight = xp.where(inside, xp.ones_like(at), 0)
+    return (_Neighbour(as_index(xp.where(inside, at, 0), xp), weight),)
+
+
+def as_number(extent: Any, dtype: DType, backend: Backend, xp: Namespace) -> Any:
     """Return an extent as something to calculate with in a dtype."""
     return extent if isinstance(extent, int) else xp.astype(backend.asarray(extent), dtype)
 

@@ -372,7 +372,7 @@ def mask_shapes(masks: tuple[Any, ...], truth: tuple[Any, ...], dense: bool) -> 
     if dense and not all(map(same, masks[-2:], truth[-2:])):
         raise ValueError(
             f"masks has shape {masks} and the masks of the targets {truth}; expected equal height "
-            "and width: resize one, or pass points="
+            "and width: resize one, pass points=, or choose resize='bilinear'"
         )
     if dense:
         require_equal("the size of masks and of those of targets", masks[-2:], truth[-2:])

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from hungarian_core._tracing import level_of_caller
-from hungarian_core.terms._checks import brief
+from hungarian_core.terms._checks import Extents, brief
+
+# Extents of images, which are padded at the bottom and on the right where they differ.
+PIXELS = ("H", "W")
 
 
 def target_list(targets: Any, wanted: tuple[str, ...], required: tuple[str, ...]) -> None:
@@ -42,7 +45,7 @@ def target_list(targets: Any, wanted: tuple[str, ...], required: tuple[str, ...]
 
 def target_shapes(
     shapes: Mapping[str, list[tuple[Any, ...]]],
-    axes: Mapping[str, int],
+    extents: Mapping[str, Extents],
     lead: str,
     size: int | None,
 ) -> int:
@@ -50,7 +53,7 @@ def target_shapes(
 
     Args:
         shapes: Those of the images, by key.
-        axes: How many axes each has behind that of the objects.
+        extents: What each has behind the axis of the objects. Those of pixels may differ.
         lead: The key of which there is one per object for certain.
         size: The number to pad to, by default the greatest there is.
     """
@@ -61,7 +64,10 @@ def target_shapes(
                     f"targets[{k}][{name!r}] has the unknown shape {shape}; expected a known "
                     "one: pad before the program and pass (labels, boxes, mask)"
                 )
-            fits = len(shape) == 1 + axes[name] and shape[1:] == of_images[0][1:]
+            fits = len(shape) == 1 + len(extents[name]) == len(of_images[0]) and all(
+                extent in PIXELS or a == b
+                for a, b, extent in zip(shape[1:], of_images[0][1:], extents[name], strict=True)
+            )
             if not fits or shape[0] != first[0]:
                 raise ValueError(
                     f"targets[{k}][{name!r}] has shape {shape}, with {first[0]} {lead} and shape "

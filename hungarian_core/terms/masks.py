@@ -11,6 +11,7 @@ from hungarian_core import masks as measures
 from hungarian_core._backend import Array, Backend
 from hungarian_core.costs.classes import times
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms.mask_losses import mask_losses
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.targets import blank
@@ -51,6 +52,11 @@ class Masks(Term):
         gamma: As there.
         num_points: At how many of the `candidates` of a call the loss looks.
         importance_ratio: As for `hungarian_core.masks.uncertain_points`.
+        resize: What to do where predicted masks are of another size than true ones: None refuses
+            them. With ``"bilinear"`` they are matched in the size of the predictions, at the pixels
+            of the truth that lie there (`hungarian_core.masks.resize`, nearest), and the loss
+            compares in the size of the truth: of all predictions only those that are matched are
+            brought to it. As in MaskFormer and DETR.
 
     Raises:
         ValueError: An option is unknown.
@@ -74,6 +80,7 @@ class Masks(Term):
     gamma: float = 2.0
     num_points: int = 112 * 112
     importance_ratio: float = 0.75
+    resize: Literal["bilinear"] | None = None
 
     outputs = {"masks": ("H", "W")}  # noqa: RUF012  (of the class, as for every term)
     fields = {"masks": ("H", "W")}  # noqa: RUF012  (as above)
@@ -83,6 +90,8 @@ class Masks(Term):
 
     def __post_init__(self) -> None:
         _checks.one_of("pixels", self.pixels, ("focal", "bce"))
+        if self.resize is not None:
+            _checks.one_of("resize", self.resize, ("bilinear",), "or None")
 
     @property
     def weights(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -104,12 +113,8 @@ class Masks(Term):
         self, truth: Array, prediction: Array, axes: int, backend: Backend
     ) -> tuple[Array, Array]:
         """Return `pixels` and dice `[...]` of pairs of masks."""
-        options: dict[str, Any] = {"axes": axes, "backend": backend}
-        dice = measures.dice(truth, prediction, **options)
-        if self.pixels == "bce":
-            return measures.bce(truth, prediction, **options), dice
-        options |= {"alpha": self.alpha, "gamma": self.gamma}
-        return measures.focal(truth, prediction, **options), dice
+        focal = self.pixels == "focal"
+        return mask_losses(truth, prediction, focal, self.alpha, self.gamma, axes, backend)
 
     def read(
         self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
@@ -123,7 +128,8 @@ class Masks(Term):
         there = problems.objects_mask[..., None, None]
         truth = xp.astype(xp.where(there, truth, xp.zeros_like(truth)), dtype, copy=False)
         axes = (layers, images, problems.queries)
-        checks.mask_shapes(shape, backend.shape(truth), points is None)
+        dense = points is None and self.resize is None
+        checks.mask_shapes(shape, backend.shape(truth), dense)
         last = problems.layered and len(shape) == 4
         masks = xp.astype(masks if len(shape) == 5 else masks[None, ...], dtype, copy=False)
         if problems.query_mask is not None:
@@ -140,7 +146,7 @@ class Masks(Term):
 
     def alignable(self) -> bool:
         """A pair's loss is known, at all pixels or at points that do not depend on the pair."""
-        return True
+        return self.resize is None
 
     def loss_changes(
         self, problems: MatchingProblems, inputs: MaskInputs, tile: Tile, summary: None
@@ -169,6 +175,9 @@ class Masks(Term):
             truth = measures.sample(truth, inputs.points, backend=backend)
             prediction = measures.sample(prediction, inputs.points, backend=backend)
             axes = 1
+        elif self.resize is not None:
+            size = backend.shape(prediction)[-2:]
+            truth = measures.resize(truth, size, mode="nearest", backend=backend)
         pixels, dice = self.pairwise(truth[None, ...], prediction, axes, backend)
         costs = {"mask": times(mask_weight, pixels, xp), "dice": dice_weight * dice}
         return {
@@ -232,6 +241,8 @@ class Masks(Term):
                 for x in (truth, chosen)
             )
             axes = 1
+        elif self.resize is not None:
+            chosen = measures.resize(chosen, backend.shape(truth)[-2:], backend=backend)
         return self.pairs(truth, chosen, axes, backend)
 
     @staticmethod

@@ -65,7 +65,8 @@ def pad_targets(
     Args:
         targets: One mapping per image, with ``"labels"`` or ``"class_labels"`` `(n,)`, ``"boxes"``
             `(n, 4)`, and where wanted ``"weights"`` `(n,)`, ``"ignore"`` `(n,)` bool and
-            ``"masks"`` `(n, H, W)`. Other keys are left alone.
+            ``"masks"`` `(n, H, W)`, which are padded at the bottom and on the right where their
+            sizes differ. Other keys are left alone.
         size: M, the number of objects to pad to, by default the greatest there is. A fixed size
             spares a compiled program from being compiled again.
         like: An array that says on which device the result shall lie.
@@ -133,10 +134,11 @@ def _padded(
         for name, key in keys.items()
     }
     shapes = {keys[name]: [backend.shape(x) for x in parts] for name, parts in given.items()}
-    axes = {key: len(wanted[name]) for name, key in keys.items()}
-    size = target_checks.target_shapes(shapes, axes, keys[lead], size)
+    extents = {key: wanted[name] for name, key in keys.items()}
+    size = target_checks.target_shapes(shapes, extents, keys[lead], size)
     counts = [shape[0] for shape in shapes[keys[lead]]]
 
+    given = {name: _of_one_size(x, wanted[name], backend) for name, x in given.items()}
     first = given[lead][0]
     if backend.is_traced(first) or backend.on_host(first):
         mask, padded = _by_places(given[lead], counts, size, backend)
@@ -218,6 +220,24 @@ def _alike(parts: list[Array], name: str, extents: Extents, backend: Backend) ->
         xp.astype(xp.reshape(x, shape), dtype, copy=False) if is_empty else x
         for x, is_empty in zip(parts, empty, strict=True)
     ]
+
+
+def _of_one_size(parts: list[Array], extents: Extents, backend: Backend) -> list[Array]:
+    """Return arrays of images with zeros at the bottom and on the right of smaller ones."""
+    xp = backend.namespace(*parts)
+    for axis, extent in enumerate(extents, 1):
+        if extent not in target_checks.PIXELS:
+            continue
+        there = [backend.shape(x)[axis] for x in parts]
+        padded = []
+        for x, k in zip(parts, there, strict=True):
+            if k != max(there):
+                front, back = backend.shape(x)[:axis], backend.shape(x)[axis + 1 :]
+                zeros = xp.broadcast_to(blank(x, axis, xp), (*front, max(there) - k, *back))
+                x = xp.concat([x, zeros], axis=axis)
+            padded.append(x)
+        parts = padded
+    return parts
 
 
 def blank(x: Array, axis: int, xp: Namespace) -> Array:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 import hungarian_core as hc
+from hungarian_core.terms.mask_losses import mask_losses
 from hungarian_core.testing import checks, detection, reference
 from hungarian_core.testing.driver import Driver
 from hungarian_core.testing.test_detection import EXAMPLES, FOCAL, UPSTREAM, _inputs
 
 NAN = float("nan")
+MASKS: Any = hc.masks  # for the type checker: some tests pass options that do not exist
+TERMS: Any = hc.terms
 
 
 def _mask_losses(kind: str, truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
@@ -257,3 +262,134 @@ def test_what_no_term_reads_is_left_alone(driver: Driver, form: str) -> None:
     plain = criterion(logits, None, hc.Targets(labels, None, None))
     np.testing.assert_array_equal(driver.to_numpy(found.total), driver.to_numpy(plain.total))
     assert driver.to_numpy(found.bbox) == 0
+
+
+def test_masks_of_another_size(driver: Driver) -> None:
+    """They are matched in the size of the predictions and compared in that of the truth."""
+    checks.skip_lengthy(driver)
+    rng = np.random.default_rng(5)
+    predicted = rng.normal(size=(2, 4, 3, 4)).astype(np.float32) * 2
+    truth = (rng.uniform(size=(2, 2, 6, 9)) > 0.5).astype(np.float32)
+    mask = np.array([[True, True], [True, False]])
+    term = hc.terms.Masks("bce", 2.0, 3.0, 4.0, 5.0, resize="bilinear")
+    criterion = hc.SetLoss([term], backend=driver.backend)
+    fields = {"masks": driver.from_numpy(truth), "mask": driver.from_numpy(mask)}
+
+    def program(masks: Any) -> Any:
+        out = criterion({"masks": masks}, fields)
+        xp = driver.resolve(masks).namespace(masks)
+        found = (out.losses["mask"], out.losses["dice"], out.assignment.cost)
+        return xp.concat([xp.reshape(x, (-1,)) for x in found])
+
+    def resized(x: Any) -> Any:
+        return hc.masks.resize(x, (6, 9))
+
+    losses, costs, slope = np.zeros(2), np.zeros(2), np.zeros(predicted.shape)
+    rows, columns = np.arange(3) * 6 // 3, np.arange(4) * 9 // 4
+    for b, n in enumerate((2, 1)):
+        low = truth[b][:, rows[:, None], columns[None]]
+        cost = np.array(
+            [
+                [
+                    np.dot((4, 5), _mask_losses("bce", low[m], x.astype(np.float64)))
+                    for x in predicted[b]
+                ]
+                for m in range(n)
+            ]
+        )
+        for i, q in zip(*linear_sum_assignment(cost), strict=True):
+            costs[b] += cost[i, q]
+            x = resized(predicted[b, q].astype(np.float64))
+            losses += np.multiply((2, 3), _mask_losses("bce", truth[b, i], x)) / 3
+            for at in np.ndindex(3, 4):
+                moved = predicted[b, q].astype(np.float64)
+                moved[at] += 1e-6
+                change = (
+                    np.subtract(
+                        _mask_losses("bce", truth[b, i], resized(moved)),
+                        _mask_losses("bce", truth[b, i], x),
+                    )
+                    / 1e-6
+                )
+                slope[(b, q, *at)] = np.dot((2, 3), change) / 3
+    inputs = [driver.from_numpy(predicted)]
+    if driver.differentiable:
+        above = driver.from_numpy(np.array([UPSTREAM, UPSTREAM, 0, 0], np.float32))
+        value, (grad,) = driver.value_and_grad(program, inputs, above)
+        np.testing.assert_allclose(driver.to_numpy(grad), UPSTREAM * slope, atol=1e-5)
+    else:
+        value = driver.trace(program)(*inputs)
+    np.testing.assert_allclose(driver.to_numpy(value), [*losses, *costs], rtol=1e-5)
+
+
+def test_masks_of_images_of_different_sizes(driver: Driver) -> None:
+    """Padded at the bottom and on the right, where a list becomes an array."""
+    checks.skip_programs(driver)
+    if not driver.static_shapes or not driver.raises:
+        pytest.skip("padding comes before the program")
+    small, large = np.ones((1, 2, 5), np.float32), np.ones((2, 4, 3), np.float32)
+    targets = [
+        {"labels": driver.from_numpy(np.zeros(len(x), np.int64)), "masks": driver.from_numpy(x)}
+        for x in (small, large)
+    ]
+    padded = driver.to_numpy(hc.pad_targets(targets, backend=driver.backend).masks)
+    expected = np.zeros((2, 2, 4, 5))
+    expected[0, :1, :2, :5], expected[1, :2, :4, :3] = 1, 1
+    np.testing.assert_array_equal(padded, expected)
+    keypoints = [{"keypoints": x["masks"]} for x in targets]
+    with pytest.raises(ValueError, match="one entry per object"):
+        hc.SetLoss([hc.terms.Pairs("keypoints")], backend=driver.backend).pad_targets(keypoints)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, k: hc.masks.resize(x, (0, 3), backend=k), "size is (0, 3); expected a height"),
+        (lambda x, k: MASKS.resize(x, (2, 3), mode="area", backend=k), "mode is 'area'; "),
+        (lambda x, k: hc.masks.resize(x[0, 0, :], (2, 3), backend=k), "masks has shape (3,); "),
+        (lambda x, k: TERMS.Masks(resize="nearest"), "resize is 'nearest'; expected one of"),
+        (
+            lambda x, k: hc.SetLoss([hc.terms.Masks(resize="bilinear")], match_by="loss"),
+            "cannot be matched by its loss",
+        ),
+    ],
+    ids=["size", "mode", "axes", "resize", "alignable"],
+)
+def test_errors_of_sizes(driver: Driver, call: Any, message: str) -> None:
+    checks.skip_programs(driver)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call(driver.from_numpy(np.zeros((2, 2, 3), np.float32)), driver.backend)
+
+
+@pytest.mark.parametrize("options", [("bce", 0.25, 2.0), ("focal", 0.3, 2.0), ("focal", None, 1.5)])
+def test_losses_of_masks_in_closed_form(driver: Driver, options: Any) -> None:
+    """They are those of `masks`, value and slope, of saturated and infinite logits too."""
+    checks.skip_lengthy(driver)
+    if not driver.differentiable:
+        pytest.skip(f"{driver.name} is not differentiable")
+    kind, alpha, gamma = options
+    rng = np.random.default_rng(7)
+    truth = rng.integers(0, 2, (3, 4, 5)).astype(np.float32)
+    truth[0, 0, :3] = 0.25
+    logits = rng.normal(size=(3, 4, 5)).astype(np.float32) * 3
+    logits[0, 1, :4] = [90, -90, 0, 30]
+    logits[2, 3, :3] = [np.inf, -np.inf, np.inf]
+    true = driver.from_numpy(truth)
+
+    def closed(x: Any) -> Any:
+        found = mask_losses(true, x, kind == "focal", alpha, gamma, 2, driver.resolve(x))
+        return driver.resolve(x).namespace(x).stack(found, axis=0)
+
+    def recorded(x: Any) -> Any:
+        given: Any = {"backend": driver.backend}
+        pixels = {"bce": hc.masks.bce, "focal": hc.masks.focal}[kind]
+        focal: Any = {"alpha": alpha, "gamma": gamma} if kind == "focal" else {}
+        found = pixels(true, x, **given, **focal), hc.masks.dice(true, x, **given)
+        return driver.resolve(x).namespace(x).stack(found, axis=0)
+
+    above = driver.from_numpy(rng.normal(size=(2, 3)).astype(np.float32))
+    (found, (grad,)), (wanted, (slope,)) = (
+        driver.value_and_grad(way, [driver.from_numpy(logits)], above) for way in (closed, recorded)
+    )
+    np.testing.assert_allclose(driver.to_numpy(found), driver.to_numpy(wanted), rtol=1e-6)
+    np.testing.assert_allclose(driver.to_numpy(grad), driver.to_numpy(slope), rtol=1e-4, atol=1e-8)

@@ -164,3 +164,74 @@ def test_a_weight_of_0_reads_nothing(driver: Driver) -> None:
     points = driver.from_numpy(np.array([[0.25, 0.25], [0.75, 0.75]], np.float32))
     found = driver.trace(lambda *xs: MASKS.sample(*xs, backend=driver.backend))(masks, points)
     assert driver.to_numpy(found).tolist() == [[1.0, 2.0]]
+
+
+def _resized(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return `masks[K, H, W]` in another size, pixel by pixel."""
+    _, *old = masks.shape
+    found = np.zeros((len(masks), *size), masks.dtype)
+    for at in np.ndindex(*size):
+        total: Any = 0
+        places = [max((k + 0.5) * o / n - 0.5, 0.0) for k, o, n in zip(at, old, size, strict=True)]
+        for near in np.ndindex(2, 2):
+            low = [int(place) for place in places]
+            pixel = [min(a + b, o - 1) for a, b, o in zip(low, near, old, strict=True)]
+            share = [
+                place - a if b else 1 - (place - a)
+                for place, a, b in zip(places, low, near, strict=True)
+            ]
+            total = total + share[0] * share[1] * masks[:, pixel[0], pixel[1]]
+        found[:, at[0], at[1]] = total
+    return found
+
+
+@pytest.mark.parametrize("size", [(7, 4), (2, 9), (3, 5)], ids=["taller", "wider", "equal"])
+def test_resize(driver: Driver, size: tuple[int, int]) -> None:
+    """Values and gradients by the masks."""
+    if size != (7, 4):
+        checks.skip_lengthy(driver)
+    masks = _logits(np.random.default_rng(3), 2, 3, 5)
+
+    def program(masks: Any) -> Any:
+        return MASKS.resize(masks, size, backend=driver.backend)
+
+    def gradients(upstream: np.ndarray) -> list[np.ndarray]:
+        return _slopes(lambda m: (_resized(m, size) * upstream).sum(), masks)
+
+    _check(driver, program, [masks], _resized(masks, size), gradients, "float32")
+
+
+@pytest.mark.parametrize("size", [(7, 4), (2, 9), (6, 10)])
+def test_resize_to_the_nearest(driver: Driver, size: tuple[int, int]) -> None:
+    checks.skip_lengthy(driver)
+    masks = np.arange(30).reshape(2, 3, 5)
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, (3, 5), strict=True))
+    arrays = [driver.from_numpy(masks > 12), driver.from_numpy(masks, "float32")]
+    for array, wanted in zip(arrays, (masks > 12, masks), strict=True):
+        found = MASKS.resize(array, size, mode="nearest", backend=driver.backend)
+        assert driver.dtype(found) == driver.dtype(array)
+        np.testing.assert_array_equal(
+            driver.to_numpy(found), wanted[:, rows[:, None], columns[None]]
+        )
+
+
+def test_infinite_logits_are_resized(driver: Driver) -> None:
+    """Where an infinite logit has no weight it is not read."""
+    checks.skip_lengthy(driver)
+    masks = driver.from_numpy(np.array([[0.0, np.inf, 2.0]], np.float32))
+    found = driver.to_numpy(MASKS.resize(masks, (1, 3), backend=driver.backend))
+    np.testing.assert_array_equal(found, [[0, np.inf, 2]])
+
+
+def test_sample_the_nearest(driver: Driver) -> None:
+    """At the centres of pixels of another size, and outside."""
+    checks.skip_lengthy(driver)
+    masks = np.arange(15.0).reshape(1, 3, 5)
+    points = np.array([[0.1, 0.1], [0.29, 0.2], [0.95, 0.6], [0.5, 0.99], [1.2, 0.5], [0.5, -0.1]])
+    arrays = [driver.from_numpy(x, "float32") for x in (masks, points)]
+
+    def program(masks: Any, points: Any) -> Any:
+        return MASKS.sample(masks, points, mode="nearest", backend=driver.backend)
+
+    found = driver.to_numpy(driver.trace(program)(*arrays))
+    np.testing.assert_array_equal(found, [[0, 1, 9, 12, 0, 0]])
