@@ -1,11 +1,7 @@
 """The losses of classes, one record each: all that there is to know of a loss is in its record.
 
-Every query has a loss for its classes. The logits of all queries are most of what a detection loss
-reads, so the losses here take the `LogitStats` that the matching needed already, and return with
-the loss `[N, Q]` its slope `[N, Q, C]` by every logit in closed form: no framework records the
-steps and goes through them once more.
-
-To add a loss is to add a record, here or as the `loss` of `hungarian_core.terms.Classes`.
+To add a loss is to add a record, here or as the `loss` of `hungarian_core.terms.Classes`. A formula
+returns the loss with its slope in closed form; `logit_losses` adds up what it says.
 """
 
 from __future__ import annotations
@@ -13,19 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._backend import Array, Namespace
 from hungarian_core._options import one_of
-from hungarian_core.costs.classes import (
-    Activation,
-    ClassCost,
-    LogitStats,
-    as_index,
-    power,
-    sigmoid,
-    times,
-)
+from hungarian_core.costs.classes import Activation, ClassCost, power, sigmoid, times
 
 ClassLossName = Literal["softmax", "focal", "varifocal", "ia_bce"]
 
@@ -40,14 +28,6 @@ def _one(alpha: float) -> float:
 
 def _rest(alpha: float) -> float:
     return 1 - alpha
-
-
-class QueryTargets(NamedTuple):
-    """What the queries are to predict."""
-
-    matched: Array  # [N, Q] bool
-    label: Array  # [N, Q] index; where not matched "no object", or any class if there is no such
-    quality: Array | None  # [N, Q] IoU with the truth, for the losses that need it
 
 
 @dataclass(frozen=True)
@@ -166,125 +146,3 @@ def class_loss(option: str, loss: ClassLossName | ClassLoss) -> ClassLoss:
         return loss
     one_of(option, loss, CLASS_LOSSES)
     return CLASS_LOSSES[loss]
-
-
-def cross_entropies(
-    stats: LogitStats, targets: QueryTargets, classes: Array, xp: Namespace
-) -> tuple[Array, Array]:
-    """Return ``-log p`` of the labels by softmax, `[N, Q]`, and the slopes `[N, Q, C]`.
-
-    Args:
-        stats: The statistics of the logits.
-        targets: The labels, of every query.
-        classes: `[1, 1, C]` index, 0 to C - 1.
-        xp: The namespace.
-    """
-    p, label = stats.probability, targets.label[..., None]
-    own = xp.take_along_axis(stats.logits, label, axis=-1)
-    return (stats.log_normaliser - own)[..., 0], xp.where(classes == label, p - 1, p)
-
-
-def smoothed_cross_entropies(
-    stats: LogitStats,
-    targets: QueryTargets,
-    label_weights: Array,
-    classes: Array,
-    weights: Array,
-    smoothing: float,
-    xp: Namespace,
-) -> tuple[Array, Array]:
-    """Return weighted cross entropies with the targets ``(1 - e) onehot + e / C``.
-
-    The first part has the weight of the label, the second that of each class, as in PyTorch.
-
-    Args:
-        stats: The statistics of the logits.
-        targets: The labels, of every query.
-        label_weights: `[N, Q]`, the weights of the labels.
-        classes: `[1, 1, C]` index, 0 to C - 1.
-        weights: `[1, 1, C]`, the weights of the classes.
-        smoothing: e, from 0 to 1.
-        xp: The namespace.
-    """
-    nll, slope = cross_entropies(stats, targets, classes, xp)
-    share = smoothing / weights.shape[-1]  # known where the extents of the logits are not
-    spread = xp.sum(times(weights, stats.log_normaliser - stats.logits, xp), axis=-1)
-    weight = (1 - smoothing) * label_weights
-    even = xp.sum(weights) * stats.probability - weights
-    return times(weight, nll, xp) + share * spread, weight[..., None] * slope + share * even
-
-
-def sigmoid_losses(
-    loss: ClassLoss,
-    stats: LogitStats,
-    targets: QueryTargets,
-    classes: Array,
-    weights: Array | None,
-    alpha: float,
-    gamma: float,
-    xp: Namespace,
-) -> tuple[Array, Array]:
-    """Return losses of independent classes, in units of `ClassLoss.scale`, and their slopes.
-
-    Logits may be infinite: values and slopes are the limits, see `hungarian_core.DetrLoss`.
-
-    Args:
-        loss: Which one.
-        stats: The statistics of the logits.
-        targets: The labels and IoU, where there is a match.
-        classes: `[1, 1, C]` index, 0 to C - 1.
-        weights: `[1, 1, C]`, the weights of the classes, or None for 1.
-        alpha: As for the loss.
-        gamma: As for the loss.
-        xp: The namespace.
-    """
-    assert loss.label is not None
-    p, softplus = stats.probability, stats.log_normaliser
-    focus, weight, scale = power(p, gamma), loss.others(alpha), loss.scale(alpha)
-    if weight != scale:
-        focus = focus * weight
-    if weights is not None:
-        focus = focus * weights
-    plain = weights is None and weight == scale
-    others = focus * softplus if plain else times(focus, softplus, xp)
-    slopes = focus * p
-    if not loss.constant_focus:
-        # p**gamma has the slope gamma p**gamma (1 - p), and softplus the slope p. At infinity
-        # (1 - p) vanishes faster than the loss grows.
-        slopes = slopes + xp.where(p < 1, others, 0) * (1 - p) * gamma
-
-    # Where there is no label, nothing is computed of what the first class or object holds.
-    label = xp.where(targets.matched, targets.label, 0)[..., None]
-    x = xp.take_along_axis(stats.logits, label, axis=-1)[..., 0]
-    x = xp.where(targets.matched, x, 0)
-    quality = None if targets.quality is None else xp.where(targets.matched, targets.quality, 0)
-    own, own_slope = loss.label(x, quality, alpha, gamma, xp)
-    share = xp.where(targets.matched, 1 / scale, xp.zeros_like(own))
-    if weights is not None:
-        share = share * weights_of(weights, label[..., 0], xp)
-    right = targets.matched[..., None] & (classes == label)
-    losses = xp.sum(xp.where(right, 0, others), axis=-1) + times(share, own, xp)
-    return losses, xp.where(right, (share * own_slope)[..., None], slopes)
-
-
-def class_indices(logits: Array, xp: Namespace) -> Array:
-    """Return the numbers of the classes of `[N, Q, C]`, `[1, 1, C]`, written out to broadcast."""
-    return as_index(xp.cumulative_sum(xp.ones_like(logits[:1, :1, :]), axis=2) - 1, xp)
-
-
-def weights_of(weights: Array, label: Array, xp: Namespace) -> Array:
-    """Return the weights `[N, Q]` of labels, of `[1, 1, C]`."""
-    return xp.take_along_axis(weights, label[..., None], axis=-1)[..., 0]
-
-
-def with_constant_gradient(x: Array, value: Array, slope: Array, backend: Backend) -> Array:
-    """Return `value` `[N, Q]`, whose gradient by `x` `[N, Q, C]` is the given slope, a constant."""
-
-    def forward(x: Array, value: Array, slope: Array) -> tuple[Array, tuple[Array, ...]]:
-        return value * 1, (slope,)
-
-    def backward(residuals: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
-        return g[..., None] * residuals[0], None, None
-
-    backward.linear = True  # type: ignore[attr-defined]  # in g: forward mode may rely on it
-    return backend.custom_vjp(forward, backward)(x, value, slope)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array
-from hungarian_core.costs.classes import (
-    ClassCost,
-    LogitStats,
-    as_index,
-    logit_stats,
-    pick,
-    table,
-    times,
-    transposed,
-)
+from hungarian_core.costs.classes import ClassCost, pick, table, times, transposed
 from hungarian_core.terms import _checks as checks
-from hungarian_core.terms.class_losses import (
-    ClassLoss,
-    ClassLossName,
+from hungarian_core.terms.class_inputs import (
+    ClassInputs,
+    LogitSummary,
+    label_logs,
+    read_labels,
+    summarise_logits,
+)
+from hungarian_core.terms.class_losses import ClassLoss, ClassLossName, class_loss
+from hungarian_core.terms.logit_losses import (
     QueryTargets,
     class_indices,
-    class_loss,
     cross_entropies,
     sigmoid_losses,
     smoothed_cross_entropies,
@@ -35,23 +31,6 @@ from hungarian_core.terms.native import NativeSummary, class_losses
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.term import QueryLosses, Term
 from hungarian_core.terms.tiles import joined
-
-
-class ClassInputs(NamedTuple):
-    """The logits of queries and the labels of objects."""
-
-    logits: Array  # [N, Q, C]
-    labels: Array  # [N, M] index, 0 where there is no object or no class
-    unlabelled: Array | None  # [N, M] bool: ignored objects of no class
-    failed: Array | None  # [N] bool: labels are out of range, and that could not be raised
-
-
-class LogitSummary(NamedTuple):
-    """What is known of the logits of some queries without any target."""
-
-    tile: Tile
-    stats: LogitStats
-    claims_object: Array  # [n, q] bool: the query says that there is an object
 
 
 class Classes(Term):
@@ -147,25 +126,11 @@ class Classes(Term):
         self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
     ) -> ClassInputs:
         """Check the labels and lay both out."""
-        backend, xp = problems.backend, problems.xp
-        labels, logits = fields[self.on[0]], outputs[self.on[1]]
-        checks.logit_shape(backend.shape(logits), self.num_logits, self.softmax)
-        _checks.real("logits", logits, xp)
-        _checks.integral("labels", labels, xp)
-        mask, ignore = problems.objects_mask, fields.get("ignore")
-        labels = as_index(labels, xp)
-        fits = (labels >= 0) & (labels < self.num_classes)
-        outside, unlabelled = mask & ~fits, None
-        if ignore is not None:
-            unlabelled = problems.of_objects(outside & ignore)
-            outside = outside & ~ignore
-        failed = None
-        if backend.readable(outside):
-            checks.labels_fit(outside, labels, self.num_classes, backend, xp)
-        else:
-            failed = xp.any(problems.of_objects(outside), axis=1)
-        labels = problems.of_objects(xp.where(mask & fits, labels, 0))
-        return ClassInputs(problems.of_queries(logits), labels, unlabelled, failed)
+        logits = outputs[self.on[1]]
+        checks.logit_shape(problems.backend.shape(logits), self.num_logits, self.softmax)
+        _checks.real("logits", logits, problems.xp)
+        labels = read_labels(fields[self.on[0]], fields.get("ignore"), self.num_classes, problems)
+        return ClassInputs(problems.of_queries(logits), *labels)
 
     def width(self, problems: MatchingProblems, inputs: ClassInputs) -> Any:
         """A table has all classes; what is picked from it all objects."""
@@ -181,16 +146,7 @@ class Classes(Term):
         self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile
     ) -> LogitSummary:
         """Take the exponentials of all logits of a tile, once for all that needs them."""
-        xp, (n, q) = problems.xp, tile
-        logits = problems.backend.stop_gradient(inputs.logits[n, q, ...])
-        if self.softmax:
-            objects, nothing = xp.max(logits[..., :-1], axis=-1), logits[..., -1]
-            stats = logit_stats(logits, "softmax", xp, xp.maximum(objects, nothing))
-            return LogitSummary(tile, stats, objects >= nothing)
-        stats = logit_stats(logits, "sigmoid", xp)
-        # As published, the rounded probability is compared: logits next to 0 are not above a half.
-        half = 1 / (1 + xp.exp(-xp.abs(stats.max_logit)))
-        return LogitSummary(tile, stats, (stats.max_logit > 0) & (half > 0.5))
+        return summarise_logits(problems, inputs.logits, tile, self.loss.activation)
 
     def costs(
         self, problems: MatchingProblems, inputs: ClassInputs, tile: Tile, summary: LogitSummary
@@ -357,21 +313,8 @@ class Classes(Term):
         self, problems: MatchingProblems, inputs: ClassInputs, summaries: Any, matches: Matches
     ) -> dict[str, Array]:
         """By how many objects the images' queries are off, and how many name another class."""
-        xp, dtype = problems.xp, problems.dtype
         max_logit, claims = self.largest_and_claims(problems, summaries)
-        if problems.query_mask is not None:
-            claims = claims & problems.query_mask
-        label = matches.of_queries(inputs.labels)
-        logits = problems.backend.stop_gradient(inputs.logits)
-        own = xp.take_along_axis(logits, label[..., None], axis=-1)[..., 0]
-        right = matches.query_matched & (own >= max_logit)
-        claimed, there = (problems.per_image(xp.astype(x, dtype)) for x in (claims, problems.mask))
-        right, matched = (problems.per_layer(xp.astype(x, dtype)) for x in (right, matches.matched))
-        accuracy = right / xp.where(matched > 0, matched, xp.ones_like(matched))
-        return {
-            "cardinality_error": xp.mean(xp.abs(claimed - there), axis=1),
-            "class_error": 100 - 100 * accuracy,
-        }
+        return label_logs(problems, inputs, matches, max_logit, claims)
 
     def largest_and_claims(self, problems: MatchingProblems, summaries: Any) -> tuple[Array, Array]:
         """Return the largest logits `[N, Q]` and which queries claim an object."""

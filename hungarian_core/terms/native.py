@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hungarian_core._backend import Array
 from hungarian_core._solvers.host import host_solver
-from hungarian_core.terms.class_losses import QueryTargets
+from hungarian_core.terms.logit_losses import QueryTargets
 from hungarian_core.terms.problems import MatchingProblems
 from hungarian_core.terms.term import Term
 

@@ -10,7 +10,7 @@ import pytest
 import hungarian_core as hc
 from hungarian_core.losses.call import read_call
 from hungarian_core.losses.kernels import choose_kernels
-from hungarian_core.terms.class_losses import QueryTargets
+from hungarian_core.terms.logit_losses import QueryTargets
 from hungarian_core.testing import checks, detection
 from hungarian_core.testing.detection import Example
 from hungarian_core.testing.driver import Driver
