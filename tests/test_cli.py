@@ -179,7 +179,7 @@ def test_doctor_describes_the_native_solver(capsys: pytest.CaptureFixture[str]) 
 def test_doctor_tells_what_becomes_of_devices() -> None:
     done = run("doctor", HUNGARIAN_LIBCUDA="/nowhere/libcuda.so")
     line = next(x for x in done.stdout.splitlines() if x.startswith("solver for CUDA devices: "))
-    assert "does not load. the CUDA driver does not load: /nowhere/libcuda.so" in line
+    assert "does not load. There is no CUDA driver here: /nowhere/libcuda.so" in line
 
 
 def test_doctor_tells_why_the_native_solver_does_not_load(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ const Driver *open() {
   const char *asked = getenv("HUNGARIAN_LIBCUDA");
   void *library = dlopen(asked ? asked : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!library) {
-    snprintf(reason, sizeof reason, "the CUDA driver does not load: %s", dlerror());
+    snprintf(reason, sizeof reason, "There is no CUDA driver here: %s", dlerror());
     return nullptr;
   }
   const bool whole =
