@@ -6,6 +6,7 @@ from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.comparison import Comparison, Pairs
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.prefixed import Prefixed
 from hungarian_core.terms.problems import MatchingProblems
 from hungarian_core.terms.spans import Spans
 from hungarian_core.terms.term import QueryLosses, Term
@@ -20,6 +21,7 @@ __all__ = [
     "Matches",
     "MatchingProblems",
     "Pairs",
+    "Prefixed",
     "QueryLosses",
     "Spans",
     "Term",

@@ -51,11 +51,11 @@ def class_options(
     return num_classes
 
 
-def alignable(term: Any) -> None:
+def alignable(given: Any) -> None:
     """Check that a term can be matched by its loss."""
-    if not term.alignable():
+    if not given.alignable():
         raise ValueError(
-            f"{brief(term)} cannot be matched by its loss; expected match_by='cost', or terms "
+            f"{brief(given)} cannot be matched by its loss; expected match_by='cost', or terms "
             "whose loss is known before the match: all that compare, Masks, and Classes with "
             "loss='softmax' and no label_smoothing"
         )
@@ -66,15 +66,21 @@ def term_list(terms: Any, kind: type[Any]) -> None:
     if not isinstance(terms, (list, tuple)) or not terms:
         raise ValueError(f"terms is {brief(terms)}; expected a list of one term at least")
     names: list[str] = []
-    for k, term in enumerate(terms):
-        if not isinstance(term, kind):
-            raise TypeError(f"terms[{k}] is {brief(term)}; expected a term, such as terms.Boxes()")
-        twice = [name for name in term.weights if name in names]
+    for k, one in enumerate(terms):
+        term(f"terms[{k}]", one, kind)
+        twice = [name for name in one.weights if name in names]
         if twice:
             raise ValueError(
-                f"terms[{k}] has a loss {twice[0]!r}, as one before it; expected other names"
+                f"terms[{k}] has a loss {twice[0]!r}, as one before it; expected other names, as "
+                "terms.Prefixed('other_', ...) gives them"
             )
-        names += term.weights
+        names += one.weights
+
+
+def term(name: str, given: Any, kind: type[Any]) -> None:
+    """Check that what is given is a term."""
+    if not isinstance(given, kind):
+        raise TypeError(f"{name} is {brief(given)}; expected a term, such as terms.Boxes()")
 
 
 def weights_of_call(weights: Mapping[str, Any], known: Mapping[str, Any], match_by: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import hungarian_core as hc
-from hungarian_core.terms import Boxes, Classes, ClassLoss, Pairs, QueryLosses, Term
+from hungarian_core.terms import Boxes, Classes, ClassLoss, Pairs, Prefixed, QueryLosses, Term
 from hungarian_core.testing import checks, detection
 from hungarian_core.testing.driver import Driver
 
@@ -285,10 +285,39 @@ def test_forms_of_targets(driver: Driver) -> None:
     np.testing.assert_array_equal(one, third)
 
 
+@pytest.mark.parametrize("options", [{}, {"match_by": "loss"}], ids=["cost", "loss"])
+def test_prefixed_terms_are_the_terms(driver: Driver, options: Any) -> None:
+    """All that a term says has other names, and nothing else is different."""
+    checks.skip_programs(driver)
+    outputs, targets = detection_call(np.random.default_rng(9))
+    terms = [Classes(3), Boxes(), Pairs("boxes", "l1", weight=0.5)]
+    arrays = {name: driver.from_numpy(x) for name, x in outputs.items()}
+    given = to_arrays(driver, targets)
+    plain, prefixed = (
+        hc.SetLoss(x, backend=driver.backend, **options)
+        for x in (terms, [Prefixed("a ", x) for x in terms])
+    )
+    wanted, found = plain(arrays, given), prefixed(arrays, given)
+    np.testing.assert_allclose(
+        driver.to_numpy(found.total), driver.to_numpy(wanted.total), rtol=1e-6
+    )
+    for ours, theirs in (
+        (found.losses, wanted.losses),
+        (prefixed.costs(arrays, given), plain.costs(arrays, given)),
+        (found.logs, wanted.logs),
+    ):
+        of_set = {"assigned", "background"}  # what the criterion says has no prefix
+        assert {*ours} == {k if k in of_set else f"a {k}" for k in theirs}
+        for name, x in theirs.items():
+            other = ours[name if name in of_set else f"a {name}"]
+            np.testing.assert_allclose(driver.to_numpy(other), driver.to_numpy(x), rtol=1e-5)
+
+
 ERRORS: dict[str, tuple[Any, Any, str]] = {
     "no terms": ([], {}, "terms is .*; expected a list of one term at least"),
     "no term": (["boxes"], {}, r"terms\[0\] is 'boxes'; expected a term"),
     "twice": ([Boxes(), Boxes()], {}, r"terms\[1\] has a loss 'bbox', as one before it"),
+    "prefixed twice": ([Prefixed("a", Boxes()), Prefixed("a", Boxes())], {}, r"a loss 'abbox', as"),
     "iou": ([Classes(3, loss="varifocal")], {}, r"needs the IoU of matched boxes; expected a term"),
     "alone": ([Classes(3, loss="focal")], {"match_by": "loss"}, "cannot be matched by its loss"),
     "option": ([Boxes()], {"match_by": "giou"}, "match_by is 'giou'; expected one of 'cost', 'los"),
@@ -345,3 +374,9 @@ def test_wrong_pairs() -> None:
         criterion(data, data)
     with pytest.raises(ValueError, match="equally many features"):
         hc.SetLoss([Pairs("a")])(data, {"a": np.ones((1, 2, 2))})
+
+
+def test_what_is_prefixed_is_a_term() -> None:
+    wrong: Any = "boxes"
+    with pytest.raises(TypeError, match="term is 'boxes'; expected a term, such as"):
+        Prefixed("a", wrong)
