@@ -240,6 +240,6 @@ def test_what_it_does_not_have_is_named() -> None:
         TransformersLoss("ForCausalLM")
     model, data = detector("RTDetr"), batch()
     model.loss_function = TransformersLoss.for_model(model)
-    model.config.matcher_gamma = 1.5
-    with pytest.raises(ValueError, match=r"matcher_gamma 1\.5 and focal_loss_gamma 2\.0; expected"):
+    model.config.use_focal_loss = False
+    with pytest.raises(ValueError, match="use_focal_loss is False; expected True"):
         run_forward(model, data)

@@ -189,11 +189,8 @@ def _lw_detr(config: Any) -> Settings:
 
 
 def _rt_detr(config: Any) -> Settings:
-    if not config.use_focal_loss or config.matcher_gamma != config.focal_loss_gamma:
-        raise ValueError(
-            f"use_focal_loss is {config.use_focal_loss}, matcher_gamma {config.matcher_gamma} and "
-            f"focal_loss_gamma {config.focal_loss_gamma}; expected True and equal exponents"
-        )
+    if not config.use_focal_loss:
+        raise ValueError(f"use_focal_loss is {config.use_focal_loss}; expected True")
     return {
         **_FOCAL,
         "num_classes": config.num_labels,
@@ -206,6 +203,7 @@ def _rt_detr(config: Any) -> Settings:
         "giou_weight": config.weight_loss_giou,
         "alpha": config.focal_loss_alpha,
         "cost_alpha": config.matcher_alpha,
+        "cost_gamma": config.matcher_gamma,
         "gamma": config.focal_loss_gamma,
     }
 

@@ -77,8 +77,9 @@ class DetrLoss(Loss):
     - ``"softmax"``: the cross entropy of all queries, those without an object having the last
       class, of weight `no_object_weight`; divided by the sum of the weights of what the queries
       are to say;
-    - ``"focal"``, ``"varifocal"``, ``"ia_bce"``: the sum over all queries and classes of a
-      sigmoid loss, see `hungarian_core.terms.class_losses.ClassLoss`.
+    - ``"focal"``, ``"varifocal"``, ``"varifocal_differentiated"``, ``"ia_bce"``, ``"mal"``,
+      ``"qfl"``, ``"asl"``, ``"bce"``: the sum over all queries and classes of a sigmoid loss, see
+      `hungarian_core.terms.ClassLoss`.
 
     What is no ordinary number means the same in every framework and in the native passes:
 
@@ -101,8 +102,7 @@ class DetrLoss(Loss):
     Args:
         num_classes: The number of classes, without "no object": with ``"softmax"`` there are
             ``num_classes + 1`` logits, else `num_classes`.
-        class_loss: ``"softmax"``, ``"focal"``, ``"varifocal"`` or ``"ia_bce"``, or a
-            `hungarian_core.terms.ClassLoss` of your own.
+        class_loss: One of these names, or a `hungarian_core.terms.ClassLoss` of your own.
         class_weight, bbox_weight, giou_weight: The weights in the loss.
         class_cost, bbox_cost, giou_cost: The weights in the matching cost.
         class_cost_form: ``"softmax"``, -p of the label; ``"focal"``; ``"focal_published"``, with
@@ -113,8 +113,8 @@ class DetrLoss(Loss):
             they also count in what the cross entropy is divided by.
         label_smoothing: For ``"softmax"``: how much of the target is spread over all classes.
         alpha, gamma: The parameters of the sigmoid losses, 0 or more; `alpha` is 1 at most, but
-            for ``"varifocal"``. `gamma` is the cost's too.
-        cost_alpha: The alpha of the focal cost.
+            for varifocal losses.
+        cost_alpha, cost_gamma: Those of the focal cost; `cost_gamma` is `gamma` by default.
         form: ``"safe"``, or ``"published"`` for the published GIoU, which is NaN for two boxes
             without area. See :mod:`hungarian_core.boxes`.
         class_denominator: What the cross entropy is divided by when several workers train.
@@ -188,6 +188,7 @@ class DetrLoss(Loss):
         alpha: float = 0.25,
         gamma: float = 2.0,
         cost_alpha: float = 0.25,
+        cost_gamma: float | None = None,
         form: Form = "safe",
         class_denominator: Literal["worker", "global"] = "worker",
         reduction: Literal["mean", "none"] = "mean",
@@ -217,7 +218,7 @@ class DetrLoss(Loss):
             num_classes, loss=class_loss, cost=class_cost_form, weight=class_weight,
             cost_weight=class_cost, no_object_weight=no_object_weight,
             class_weights=class_weights, label_smoothing=label_smoothing, alpha=alpha,
-            gamma=gamma, cost_alpha=cost_alpha,
+            gamma=gamma, cost_alpha=cost_alpha, cost_gamma=cost_gamma,
         )  # fmt: skip
         boxes = Boxes(
             bbox_weight=bbox_weight, giou_weight=giou_weight, bbox_cost=bbox_cost,

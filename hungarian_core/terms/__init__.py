@@ -1,12 +1,13 @@
 """What a set loss is made of: terms, each with its matching cost and its loss."""
 
 from hungarian_core.terms.boxes import Boxes
-from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss
+from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss, asymmetric
 from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.comparison import Comparison, Pairs
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.prefixed import Prefixed
+from hungarian_core.terms.presence import Presence
 from hungarian_core.terms.problems import MatchingProblems
 from hungarian_core.terms.spans import Spans
 from hungarian_core.terms.term import QueryLosses, Term
@@ -22,8 +23,10 @@ __all__ = [
     "MatchingProblems",
     "Pairs",
     "Prefixed",
+    "Presence",
     "QueryLosses",
     "Spans",
     "Term",
+    "asymmetric",
 ]
 __dir__ = __all__.copy

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._checks import labels as label_range
-from hungarian_core._checks import one_of, whole
+from hungarian_core._checks import one_of
 from hungarian_core._extents import require_equal, same
 
 Extents = tuple[int | str, ...]
-
-
-def class_options(
-    num_classes: Any,
-    loss: Any,
-    cost: Any,
-    class_weights: Any,
-    label_smoothing: float,
-    alpha: float,
-    gamma: float,
-) -> int:
-    """Check the options of a term of classes against each other; `loss` is a `ClassLoss`.
-
-    Returns:
-        The number of classes, as Python has it.
-    """
-    num_classes = whole("num_classes", num_classes, 1, "a positive integer")
-    softmax = loss.activation == "softmax"
-    one_of("cost", cost, loss.costs, f"with loss={loss.name!r}")
-    if class_weights is not None and len(class_weights) != num_classes:
-        raise ValueError(
-            f"class_weights has {len(class_weights)} entries; expected num_classes={num_classes}"
-            + ("; the weight of the last class is no_object_weight" if softmax else "")
-        )
-    if label_smoothing and not softmax:
-        raise ValueError(
-            f"label_smoothing is {label_smoothing} with the class loss {loss.name!r}; it is "
-            "defined for 'softmax' only"
-        )
-    if not softmax:
-        for option, value, end in (("alpha", alpha, loss.most_alpha), ("gamma", gamma, math.inf)):
-            if not 0 <= value <= end:
-                interval = " from 0 to 1" if end == 1 else ", 0 or more"
-                raise ValueError(f"{option} is {value!r}; expected a number{interval}")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1")
-    return num_classes
 
 
 def alignable(given: Any) -> None:
@@ -157,16 +118,6 @@ def _text(*extents: Any) -> str:
     return f"({', '.join(map(str, extents))})"
 
 
-def logit_shape(shape: tuple[Any, ...], logits: int, softmax: bool) -> None:
-    """Check the number of logits."""
-    if not same(shape[-1], logits):
-        kind = "num_classes + 1, the last for no object" if softmax else "num_classes"
-        raise ValueError(
-            f"logits has shape {shape}, with {shape[-1]} classes; expected {logits}: {kind}"
-        )
-    require_equal("classes of logits", shape[-1:], (logits,))
-
-
 def field_shapes(
     shapes: Mapping[str, tuple[Any, ...]], wanted: Mapping[str, Extents], images: Any
 ) -> None:
@@ -243,17 +194,6 @@ def letters(*sides: Mapping[str, tuple[tuple[Any, ...], Extents]]) -> None:
                         f"{came}; expected an equal {letter} in (..., {_text(*extents)[1:]}"
                     )
                 require_equal(f"{letter} of {name} and {other}", (extent,), (first,))
-
-
-def labels_fit(
-    outside: Array, labels: Array, num_classes: int, backend: Backend, xp: Namespace
-) -> None:
-    """Check, where values can be read, that labels are below the number of classes."""
-    label_range(
-        outside, labels, f"0 to {num_classes - 1} with num_classes={num_classes}; labels that "
-        "begin with 1 need num_classes to be one more, and an object without a class ignore=True",
-        backend, xp,
-    )  # fmt: skip
 
 
 def ignored(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hungarian_core import _checks
 from hungarian_core._backend import Array
 from hungarian_core.costs.classes import Activation, LogitStats, as_index, logit_stats
-from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _class_checks as checks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
 

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from hungarian_core._backend import Array, Namespace
 from hungarian_core._options import one_of
-from hungarian_core.costs.classes import Activation, ClassCost, power, sigmoid, times
+from hungarian_core.costs.classes import Activation, ClassCost, LogitStats, power, sigmoid, times
+from hungarian_core.terms import _class_checks as checks
 
-ClassLossName = Literal["softmax", "focal", "varifocal", "ia_bce"]
+ClassLossName = Literal[
+    "softmax", "focal", "varifocal", "varifocal_differentiated", "ia_bce", "mal", "qfl", "asl",
+    "bce",
+]  # fmt: skip
 
 # ``label(x, quality, alpha, gamma, xp)`` returns the loss and its slope by the logit x, `[N, Q]`
 # each, of the label's own class; `quality` is the IoU with the matched box, or None.
 LabelLoss = Callable[[Array, Array, float, float, Namespace], tuple[Array, Array]]
+# ``other_loss(stats, alpha, gamma, xp)`` returns the loss and its slope of every logit as one that
+# is no label, `[N, Q, C]` each.
+OtherLoss = Callable[[LogitStats, float, float, Namespace], tuple[Array, Array]]
 
 
 def _one(alpha: float) -> float:
@@ -36,8 +44,20 @@ class ClassLoss:
 
     With ``activation="softmax"`` it is the cross entropy, the last class being "no object". With
     ``"sigmoid"`` the classes are independent, and the loss of a query is the sum over classes of
-    probability p of ``others(alpha) p**gamma (-log(1 - p))``, but for its label, if it has one:
-    there it is `label`.
+    probability p of ``others(alpha) p**gamma (-log(1 - p))``, or of `other_loss`, but for its
+    label, if it has one: there it is `label`.
+
+    The library's, with y the IoU of the label's query with its box and ``H(t, p)`` the cross
+    entropy of p with a constant t, are:
+
+    - ``"focal"``: ``alpha (1 - p)**gamma (-log p)``, others ``1 - alpha``;
+    - ``"varifocal"``: ``y H(y, p)``, others ``alpha``, `p**gamma` being a constant as in RT-DETR;
+      in ``"varifocal_differentiated"`` it is none, as in VarifocalNet's own code and ultralytics;
+    - ``"ia_bce"``: ``H(max(p**alpha y**(1 - alpha), 0.01), p)``, others 1;
+    - ``"mal"``: ``H(y**gamma, p)``, others 1, `p**gamma` being a constant as in DEIM;
+    - ``"qfl"``: ``|p - y|**gamma H(y, p)``, others 1;
+    - ``"asl"``: see `asymmetric`;
+    - ``"bce"``: ``-log p``, and ``-log(1 - p)`` for the other classes.
 
     Attributes:
         name: The name by which `Classes` and `DetrLoss` know it.
@@ -45,6 +65,7 @@ class ClassLoss:
         label: The loss of the label's own logit, and its slope.
         others: The weight of the other classes, a function of alpha.
         constant_focus: Whether `p**gamma` of the other classes counts as a constant.
+        other_loss: The loss of the other classes and its slope, where it is another.
         needs_iou: Whether it grades by the IoU of matched boxes.
         most_alpha: The greatest alpha that makes sense.
         native: Its code in `hungarian_class_loss_kind` of the native library, None if the library
@@ -66,6 +87,7 @@ class ClassLoss:
     label: LabelLoss | None = None
     others: Callable[[float], float] = _one
     constant_focus: bool = False
+    other_loss: OtherLoss | None = None
     needs_iou: bool = False
     most_alpha: float = 1.0
     native: int | None = None
@@ -113,6 +135,72 @@ def _ia_bce(
     return _cross_entropy(x, xp.where(target < 0.01, 0.01, target), xp)
 
 
+def _matchable(
+    x: Array, quality: Array, alpha: float, gamma: float, xp: Namespace
+) -> tuple[Array, Array]:
+    """The cross entropy of p with ``IoU**gamma``."""
+    return _cross_entropy(x, power(quality, gamma), xp)
+
+
+def _quality_focal(
+    x: Array, quality: Array, alpha: float, gamma: float, xp: Namespace
+) -> tuple[Array, Array]:
+    """``|p - IoU|**gamma`` times the cross entropy of p with the IoU; at p = IoU of slope 0."""
+    p, right = sigmoid(x, xp)
+    q, wrong = sigmoid(-x, xp)
+    entropy = times(quality, wrong, xp) + times(1 - quality, right, xp)
+    apart = p - quality
+    focus = power(xp.abs(apart), gamma)
+    slope = focus * apart
+    if gamma:
+        # That of the focus is gamma focus / (p - IoU) times p q, which vanishes at infinity
+        # faster than the entropy grows.
+        weighed = quality * q * times(p, wrong, xp) + (1 - quality) * p * times(q, right, xp)
+        alike = apart == 0
+        slope = slope + gamma * focus * xp.where(alike, 0, weighed / xp.where(alike, 1, apart))
+    return times(focus, entropy, xp), slope
+
+
+def _binary(
+    x: Array, quality: Array, alpha: float, gamma: float, xp: Namespace
+) -> tuple[Array, Array]:
+    """``-log p``."""
+    q, wrong = sigmoid(-x, xp)
+    return wrong, -q
+
+
+def _binary_other(
+    stats: LogitStats, alpha: float, gamma: float, xp: Namespace
+) -> tuple[Array, Array]:
+    """``-log(1 - p)``."""
+    return stats.log_normaliser, stats.probability
+
+
+def _asymmetric(
+    x: Array, quality: Array, alpha: float, gamma: float, xp: Namespace, *, focus: float
+) -> tuple[Array, Array]:
+    """``(1 - p)**focus (-log p)``."""
+    return _focal(x, quality, 1.0, focus, xp)
+
+
+def _asymmetric_other(
+    stats: LogitStats, alpha: float, gamma: float, xp: Namespace, *, focus: float, clip: float
+) -> tuple[Array, Array]:
+    """``r**focus (-log(1 - r))`` with ``r = max(p - clip, 0)``; at p = clip of slope 0."""
+    p = stats.probability
+    if not clip:
+        weight, loss = power(p, focus), stats.log_normaliser
+        finite = xp.where(p < 1, loss, 0)  # (1 - p) vanishes faster than the loss grows
+        return weight * loss, weight * (p + focus * (1 - p) * finite)
+    clipped = p <= clip
+    r = xp.where(clipped, 0, p - clip)
+    weight, loss = power(r, focus), -xp.log1p(-r)  # r is 1 - clip at most
+    # Of r**focus the slope is focus r**focus / r, and the loss next to r = 0 is r.
+    ratio = xp.where(clipped, 1, loss / xp.where(clipped, 1, r))
+    slope = weight * (focus * ratio + 1 / (1 - r)) * p * (1 - p)
+    return weight * loss, xp.where(clipped, 0, slope)
+
+
 def _cross_entropy(x: Array, target: Array, xp: Namespace) -> tuple[Array, Array]:
     """Return the cross entropy of a sigmoid with a target from 0 to 1, and its slope."""
     p, right = sigmoid(x, xp)  # -log(1 - p)
@@ -134,10 +222,60 @@ VARIFOCAL = ClassLoss(
     most_alpha=math.inf,
     native=2,
 )
+# Of RT-DETR and D-FINE the weight p**gamma is a constant; VarifocalNet's own code, and with it
+# mmdetection and ultralytics, differentiates it.
+VARIFOCAL_DIFFERENTIATED = replace(
+    VARIFOCAL, name="varifocal_differentiated", constant_focus=False, native=None
+)
 # Cai et al., Align-DETR, 2023, equations 3 to 6.
 IA_BCE = ClassLoss("ia_bce", label=_ia_bce, needs_iou=True, native=3)
+# Huang et al., DEIM: DETR with Improved Matching for Fast Convergence, CVPR 2025, equation 3.
+MAL = ClassLoss("mal", label=_matchable, constant_focus=True, needs_iou=True)
+# Li et al., Generalized Focal Loss, NeurIPS 2020, equation 2, whose beta is gamma.
+QFL = ClassLoss("qfl", label=_quality_focal, needs_iou=True)
+# The plain binary cross entropy, whatever alpha and gamma are.
+BCE = ClassLoss("bce", label=_binary, other_loss=_binary_other)
 
-CLASS_LOSSES = {loss.name: loss for loss in (SOFTMAX, FOCAL, VARIFOCAL, IA_BCE)}
+
+def asymmetric(gamma_pos: float = 0.0, gamma_neg: float = 4.0, clip: float = 0.05) -> ClassLoss:
+    """Return the asymmetric loss, ``"asl"`` with parameters of its own.
+
+    It is ``(1 - p)**gamma_pos (-log p)`` for the label's probability p, and for that of another
+    class ``r**gamma_neg (-log(1 - r))`` with ``r = max(p - clip, 0)``, both differentiated
+    throughout. `alpha` and `gamma` of the term have no say in it.
+
+    Args:
+        gamma_pos: The exponent for the label, 0 or more.
+        gamma_neg: The exponent for the other classes, 0 or more.
+        clip: Which probabilities of another class lose nothing, from 0 to less than 1.
+
+    Raises:
+        ValueError: A parameter is out of range.
+
+    Reference:
+        Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021, equation 7.
+
+    Examples:
+        >>> classes = hc.terms.Classes(80, loss=hc.terms.asymmetric(gamma_neg=2.0))
+        >>> classes.loss.name
+        'asl'
+    """
+    checks.asymmetric_options(gamma_pos, gamma_neg, clip)
+    return ClassLoss(
+        "asl",
+        label=partial(_asymmetric, focus=gamma_pos),
+        other_loss=partial(_asymmetric_other, focus=gamma_neg, clip=clip),
+    )
+
+
+ASL = asymmetric()
+
+CLASS_LOSSES = {
+    loss.name: loss
+    for loss in (
+        SOFTMAX, FOCAL, VARIFOCAL, VARIFOCAL_DIFFERENTIATED, IA_BCE, MAL, QFL, ASL, BCE,
+    )
+}  # fmt: skip
 
 
 def class_loss(option: str, loss: ClassLossName | ClassLoss) -> ClassLoss:

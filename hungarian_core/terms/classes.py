@@ -8,7 +8,7 @@ from typing import Any
 from hungarian_core import _checks
 from hungarian_core._backend import Array
 from hungarian_core.costs.classes import ClassCost, pick, table, times, transposed
-from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _class_checks as checks
 from hungarian_core.terms.class_inputs import (
     ClassInputs,
     LogitSummary,
@@ -41,16 +41,16 @@ class Classes(Term):
 
     Args:
         num_classes: The number of classes, without "no object".
-        loss: ``"softmax"``, ``"focal"``, ``"varifocal"``, ``"ia_bce"``, or a `ClassLoss` of your
-            own.
+        loss: ``"softmax"`` or the name of another class loss, of which `hungarian_core.DetrLoss`
+            has a list, or a `ClassLoss` of your own.
         cost: The matching cost, `class_cost_form` of `hungarian_core.DetrLoss`.
         weight: The weight in the loss.
         cost_weight: The weight in the matching cost, by default `weight`.
         no_object_weight: The weight of the last class in the cross entropy.
         class_weights: As for `hungarian_core.DetrLoss`.
         label_smoothing: As for `hungarian_core.DetrLoss`.
-        alpha, gamma: The parameters of the sigmoid losses; `gamma` is the cost's too.
-        cost_alpha: The alpha of the focal cost.
+        alpha, gamma: The parameters of the sigmoid losses.
+        cost_alpha, cost_gamma: Those of the focal cost; `cost_gamma` is `gamma` by default.
         normalize: What the sum over queries is divided by: ``"labels"``, the sum of the weights of
             what they are to say, which a cross entropy has and which it is by default for it, or
             ``"objects"``, the number of objects.
@@ -69,6 +69,8 @@ class Classes(Term):
         2.91
     """
 
+    loss_name = "class"
+
     def __init__(
         self,
         num_classes: int,
@@ -83,14 +85,16 @@ class Classes(Term):
         alpha: float = 0.25,
         gamma: float = 2.0,
         cost_alpha: float = 0.25,
+        cost_gamma: float | None = None,
         normalize: str | None = None,
         on: tuple[str, str] = ("labels", "logits"),
     ) -> None:
         loss = class_loss("loss", loss)
         softmax = loss.activation == "softmax"
         cost = cost or loss.costs[0]
+        cost_gamma = gamma if cost_gamma is None else cost_gamma
         num_classes = checks.class_options(
-            num_classes, loss, cost, class_weights, label_smoothing, alpha, gamma
+            num_classes, loss, cost, class_weights, label_smoothing, alpha, gamma, cost_gamma
         )
         normalizers = ("labels", "objects") if softmax else ("objects",)
         normalize = normalize or normalizers[0]
@@ -105,11 +109,12 @@ class Classes(Term):
         self.cost_weight = _checks.weight(
             "cost_weight", self.weight if cost_weight is None else cost_weight
         )
-        self.alpha, self.gamma, self.cost_alpha = map(_checks.plain, (alpha, gamma, cost_alpha))
+        self.alpha, self.gamma = map(_checks.plain, (alpha, gamma))
+        self.cost_alpha, self.cost_gamma = map(_checks.plain, (cost_alpha, cost_gamma))
         self.label_smoothing = _checks.plain(label_smoothing)
         self.normalize, self.on = normalize, on
         self.outputs, self.fields = {on[1]: ("C",)}, {on[0]: ()}
-        self.weights = {"class": self.weight}
+        self.weights = {self.loss_name: self.weight}
         self.needs_iou = loss.needs_iou
 
     @property
@@ -155,9 +160,9 @@ class Classes(Term):
         if not self.cost_weight:
             return {}
         xp = problems.xp
-        costs = table(self.cost, summary.stats, self.cost_alpha, self.gamma, xp)
+        costs = table(self.cost, summary.stats, self.cost_alpha, self.cost_gamma, xp)
         picked = self.cost_weight * self._picked(costs, problems, inputs, tile)
-        return {"class": transposed(picked, 3, xp)}
+        return {self.loss_name: transposed(picked, 3, xp)}
 
     def alignable(self) -> bool:
         """A cross entropy is known for every label; sigmoid losses may need the IoU."""
@@ -178,7 +183,7 @@ class Classes(Term):
         if problems.weights is not None:
             picked = times(problems.weights[tile[0], None, :], picked, xp)
         picked = self.weight * (picked - nothing)
-        return {"class": transposed(picked, 3, xp)}
+        return {self.loss_name: transposed(picked, 3, xp)}
 
     def _picked(
         self, costs: Array, problems: MatchingProblems, inputs: ClassInputs, tile: Tile
@@ -222,7 +227,9 @@ class Classes(Term):
             losses = xp.where(ignored, 0, losses)
             if label_weights is not None:
                 label_weights = xp.where(ignored, 0, label_weights)
-        return QueryLosses({"class": losses}, label_weights if self.normalize == "labels" else None)
+        return QueryLosses(
+            {self.loss_name: losses}, label_weights if self.normalize == "labels" else None
+        )
 
     def values_and_slopes(
         self,
@@ -273,7 +280,7 @@ class Classes(Term):
             ),
             summaries, (1,), problems.xp,
         )  # fmt: skip
-        return {"class": times(self.no_object_weight, nll, problems.xp)}
+        return {self.loss_name: times(self.no_object_weight, nll, problems.xp)}
 
     def native(self) -> tuple[str, dict[str, Any] | None]:
         """Return what the native library is to know; None if it has not all of it."""
@@ -283,7 +290,7 @@ class Classes(Term):
             known = not self.label_smoothing
         else:
             known = (
-                self.gamma == 2
+                self.gamma == self.cost_gamma == 2
                 and self.cost_alpha not in (0, 1)
                 and self.class_weights is None
                 and self.loss.scale(self.alpha) == self.loss.others(self.alpha)

@@ -94,19 +94,13 @@ def sigmoid_losses(
         xp: The namespace.
     """
     assert loss.label is not None
-    p, softplus = stats.probability, stats.log_normaliser
-    focus, weight, scale = power(p, gamma), loss.others(alpha), loss.scale(alpha)
-    if weight != scale:
-        focus = focus * weight
-    if weights is not None:
-        focus = focus * weights
-    plain = weights is None and weight == scale
-    others = focus * softplus if plain else times(focus, softplus, xp)
-    slopes = focus * p
-    if not loss.constant_focus:
-        # p**gamma has the slope gamma p**gamma (1 - p), and softplus the slope p. At infinity
-        # (1 - p) vanishes faster than the loss grows.
-        slopes = slopes + xp.where(p < 1, others, 0) * (1 - p) * gamma
+    scale = loss.scale(alpha)
+    if loss.other_loss is None:
+        others, slopes = _focused_losses(loss, stats, weights, alpha, gamma, xp)
+    else:
+        others, slopes = loss.other_loss(stats, alpha, gamma, xp)
+        if weights is not None:
+            others, slopes = times(weights, others, xp), weights * slopes
 
     # Where there is no label, nothing is computed of what the first class or object holds.
     label = xp.where(targets.matched, targets.label, 0)[..., None]
@@ -120,6 +114,31 @@ def sigmoid_losses(
     right = targets.matched[..., None] & (classes == label)
     losses = xp.sum(xp.where(right, 0, others), axis=-1) + times(share, own, xp)
     return losses, xp.where(right, (share * own_slope)[..., None], slopes)
+
+
+def _focused_losses(
+    loss: ClassLoss,
+    stats: LogitStats,
+    weights: Array | None,
+    alpha: float,
+    gamma: float,
+    xp: Namespace,
+) -> tuple[Array, Array]:
+    """Return what all logits lose that are no label, and their slopes."""
+    p, softplus = stats.probability, stats.log_normaliser
+    focus, weight, scale = power(p, gamma), loss.others(alpha), loss.scale(alpha)
+    if weight != scale:
+        focus = focus * weight
+    if weights is not None:
+        focus = focus * weights
+    plain = weights is None and weight == scale
+    others = focus * softplus if plain else times(focus, softplus, xp)
+    slopes = focus * p
+    if not loss.constant_focus:
+        # p**gamma has the slope gamma p**gamma (1 - p), and softplus the slope p. At infinity
+        # (1 - p) vanishes faster than the loss grows.
+        slopes = slopes + xp.where(p < 1, others, 0) * (1 - p) * gamma
+    return others, slopes
 
 
 def class_indices(logits: Array, xp: Namespace) -> Array:

@@ -96,6 +96,7 @@ def expected(example: Example, upstream: float = 1.0) -> Expected:
         "class_weights": [1.0] * example.classes,
         **example.options,
     }  # fmt: skip
+    o.setdefault("cost_gamma", o["gamma"])
     data = example.data()
     logits, boxes = (data[name].astype(np.float64) for name in ("logits", "boxes"))
     if not example.layers:
@@ -188,6 +189,7 @@ def costs(example: Example) -> Floats:
         "class_cost": 1.0, "bbox_cost": 5.0, "giou_cost": 2.0, "cost_alpha": 0.25, "gamma": 2.0,
         "class_cost_form": "softmax" if example.softmax else "focal", **example.options,
     }  # fmt: skip
+    o.setdefault("cost_gamma", o["gamma"])
     logits, boxes = (data[name].astype(np.float64) for name in ("logits", "boxes"))
     found = np.full((*logits.shape[:-2], example.objects, example.queries), np.nan)
     for at in np.ndindex(logits.shape[:-2]):
@@ -209,7 +211,7 @@ def _costs(x: Floats, boxes: Floats, label: int, truth: Floats, o: dict[str, Any
         classes = -np.log(p)
     else:
         tiny = 1e-8 if kind == "focal_published" else 0
-        a, gamma = o["cost_alpha"], o["gamma"]
+        a, gamma = o["cost_alpha"], o["cost_gamma"]
         positive = a * (1 - p) ** gamma * -np.log(p + tiny)
         classes = positive - (1 - a) * p**gamma * -np.log(1 - p + tiny)
     classes = classes[:, label] if label >= 0 else 0
@@ -256,18 +258,46 @@ def _query(x: Any, label: int, quality: float, o: dict[str, Any]) -> Any:
         weights = np.array([*o["class_weights"], o["no_object_weight"]])
         e = o["label_smoothing"]
         return -(1 - e) * weights[label] * logs[label] - e / len(x) * (weights * logs).sum()
-    p = 1 / (1 + np.exp(-x))
     total = 0
     for c, weight in enumerate(o["class_weights"]):
-        if o["class_loss"] == "focal":
-            right = -alpha * (1 - p[c]) ** gamma * np.log(p[c])
-            wrong = -(1 - alpha) * p[c] ** gamma * np.log(1 - p[c])
-        elif o["class_loss"] == "varifocal":
-            right = -quality * (quality * np.log(p[c]) + (1 - quality) * np.log(1 - p[c]))
-            wrong = -alpha * p[c].real ** gamma * np.log(1 - p[c])
+        if c == label:
+            loss = label_loss(o["class_loss"], x[c], quality, alpha, gamma)
         else:
-            t = max(p[c].real ** alpha * quality ** (1 - alpha), 0.01)
-            right = -t * np.log(p[c]) - (1 - t) * np.log(1 - p[c])
-            wrong = -(p[c] ** gamma) * np.log(1 - p[c])
-        total = total + weight * (right if c == label else wrong)
+            loss = other_loss(o["class_loss"], x[c], alpha, gamma)
+        total = total + weight * loss
     return total
+
+
+def label_loss(kind: str, x: Any, quality: Any, alpha: float, gamma: float) -> Any:
+    """Return the sigmoid loss of the logit of the label."""
+    # Accurate on both sides of 0, and with an imaginary step.
+    p, wrong, right = 1 / (1 + np.exp(-x)), np.log1p(np.exp(-x)), np.log1p(np.exp(x))
+    apart = quality - p
+    of_quality = quality * wrong + (1 - quality) * right
+    constant = np.maximum(p.real**alpha * quality ** (1 - alpha), 0.01)
+    return {
+        "focal": alpha * (1 / (1 + np.exp(x))) ** gamma * wrong,
+        "varifocal": quality * of_quality,
+        "varifocal_differentiated": quality * of_quality,
+        "ia_bce": constant * wrong + (1 - constant) * right,
+        "mal": quality**gamma * wrong + (1 - quality**gamma) * right,
+        "qfl": (apart * np.sign(apart.real)) ** gamma * of_quality,
+        "asl": wrong,
+        "bce": wrong,
+    }[kind]
+
+
+def other_loss(kind: str, x: Any, alpha: float, gamma: float) -> Any:
+    """Return the sigmoid loss of the logit of a class that is not the label's."""
+    p, right = 1 / (1 + np.exp(-x)), np.log1p(np.exp(x))
+    left = np.where(p.real > 0.05, p - 0.05, 0)
+    return {
+        "focal": (1 - alpha) * p**gamma * right,
+        "varifocal": alpha * p.real**gamma * right,
+        "varifocal_differentiated": alpha * p**gamma * right,
+        "ia_bce": p**gamma * right,
+        "mal": p.real**gamma * right,
+        "qfl": p**gamma * right,
+        "asl": left**4 * -np.log(1 - left),
+        "bce": right,
+    }[kind]

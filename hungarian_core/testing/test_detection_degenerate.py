@@ -16,6 +16,7 @@ from hungarian_core.terms import _target_checks
 from hungarian_core.testing import checks, detection, reference
 from hungarian_core.testing.detection import Example
 from hungarian_core.testing.driver import Driver
+from hungarian_core.testing.limits import logs, product, query_loss
 from hungarian_core.testing.test_detection import (
     UPSTREAM,
     _call,
@@ -66,6 +67,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "varifocal alpha 0": {"class_loss": "varifocal", "alpha": 0.0},
     "ia_bce alpha 0": {"class_loss": "ia_bce", "alpha": 0.0},
     "ia_bce alpha 1": {"class_loss": "ia_bce", "alpha": 1.0},
+    "varifocal_differentiated": {"class_loss": "varifocal_differentiated", "alpha": 0.75},
+    "mal": {"class_loss": "mal", "gamma": 1.5, "cost_gamma": 2.0},
+    "qfl": {"class_loss": "qfl"},
+    "qfl gamma 0.5": {"class_loss": "qfl", "gamma": 0.5, "class_weights": [1.0, 0.0, 2.0]},
+    "qfl gamma 0": {"class_loss": "qfl", "gamma": 0.0},
+    "asl": {"class_loss": "asl", "class_weights": [1.0, 0.0, 2.0]},
+    "bce": {"class_loss": "bce"},
 }
 ESSENTIAL = ("softmax", "focal")
 
@@ -82,56 +90,6 @@ def _images(softmax: bool) -> dict[str, np.ndarray]:
         for name, at, value in places:
             arrays[name][k][at] = value
     return {name: x.astype(np.float32) for name, x in arrays.items()}
-
-
-def _product(weight: Any, x: Any) -> Any:
-    """Return the product, in which 0 times infinity is 0."""
-    none = (np.asarray(weight) == 0) & np.isinf(x)
-    return weight * np.where(none, 0, x)
-
-
-def _logs(x: Any) -> tuple[Any, Any, Any, Any]:
-    """Return p, 1 - p, -log p and -log(1 - p) by sigmoid."""
-    wrong, right = np.logaddexp(0, -x), np.logaddexp(0, x)
-    return np.exp(-wrong), np.exp(-right), wrong, right
-
-
-def _query(x: np.ndarray, label: int, quality: float, o: dict[str, Any]) -> tuple[Any, np.ndarray]:
-    """Return the loss of a query's logits in float64 and its slopes; label -1 for no object."""
-    kind, weights = o["class_loss"], np.array(o.get("class_weights", [1.0] * CLASSES))
-    if kind == "softmax":
-        weights = np.append(weights, o.get("no_object_weight", 0.1))
-        norm = np.logaddexp.reduce(x) if np.isfinite(x.max()) else NAN
-        logs, p, e = norm - x, np.exp(x - norm), o.get("label_smoothing", 0.0)
-        target = np.eye(len(x))[label] * (1 - e) + e / len(x)
-        if np.isnan(norm):
-            return NAN, np.full(len(x), NAN)
-        return _product(weights * target, logs).sum(), (
-            weights * target
-        ).sum() * p - weights * target
-    alpha, gamma = o.get("alpha", 0.25), o.get("gamma", 2.0)
-    p, q, wrong, right = _logs(x)
-    others = {"focal": 1 - alpha, "varifocal": alpha, "ia_bce": 1.0}[kind] * weights
-    losses = _product(others * p**gamma, right)
-    inner = 0 if kind == "varifocal" else gamma * p**gamma * _product(q, right)
-    slopes = others * (p**gamma * p + inner)
-    if label < 0:
-        return losses.sum(), slopes
-    own = p[label], q[label], wrong[label], right[label]
-    losses[label], slopes[label] = _own(*own, quality, kind, alpha, gamma, weights[label])
-    return losses.sum(), slopes
-
-
-def _own(
-    p: Any, q: Any, wrong: Any, right: Any, quality: Any, kind: str, a: float, g: float, w: float
-) -> tuple[Any, Any]:
-    """Return loss and slope of the logit of the label itself."""
-    if kind == "focal":
-        return _product(w * a * q**g, wrong), -w * a * q**g * (g * _product(p, wrong) + q)
-    target = quality if kind == "varifocal" else max(p**a * quality ** (1 - a), 0.01)
-    weight = w * (quality if kind == "varifocal" else 1.0)
-    entropy = _product(target, wrong) + _product(1 - target, right)
-    return _product(weight, entropy), weight * (p - target)
 
 
 def _safe(kind: str, a: np.ndarray, b: np.ndarray) -> float:
@@ -152,15 +110,15 @@ def _safe(kind: str, a: np.ndarray, b: np.ndarray) -> float:
 def _costs(logits: np.ndarray, boxes: np.ndarray, truth: np.ndarray, o: dict[str, Any]) -> Any:
     """Return the matching costs `[M, Q]` of an image, what is no cost the worst or the best."""
     costs = np.zeros((len(truth), len(boxes)))
-    a, g = o.get("cost_alpha", 0.25), o.get("gamma", 2.0)
+    a, g = o.get("cost_alpha", 0.25), o.get("cost_gamma", o.get("gamma", 2.0))
     for (i, j), _ in np.ndenumerate(costs):
         x = logits[j, LABELS[i]]
         if o["class_loss"] == "softmax":
             top = logits[j].max()
             cost = -np.exp(x - np.logaddexp.reduce(logits[j])) if np.isfinite(top) else NAN
         else:
-            p, q, wrong, right = _logs(x)
-            cost = _product(a * q**g, wrong) - _product((1 - a) * p**g, right)
+            p, q, wrong, right = logs(x)
+            cost = product(a * q**g, wrong) - product((1 - a) * p**g, right)
         distance = np.abs(boxes[j] - truth[i]).sum()
         costs[i, j] = cost + 5 * distance - 2 * _safe("giou", truth[i], boxes[j])
     sound = costs[np.isfinite(costs)]
@@ -239,7 +197,7 @@ def _image(data: dict[str, np.ndarray], k: int, col4row: np.ndarray, o: dict[str
         (pair,) = np.flatnonzero(col4row == j) if j in col4row else (-1,)
         label = LABELS[pair] if pair >= 0 else -1
         quality = _safe("iou", truth[pair], boxes[j]) if pair >= 0 else 0.0
-        loss, slopes[j] = _query(x, label, quality, o)
+        loss, slopes[j] = query_loss(x, label, quality, o)
         total, weight = total + loss, weight + weights[label]
     want = _Wanted(total, slopes, weight)
     costs = _costs(logits, boxes, truth, o)
