@@ -15,6 +15,7 @@ from hungarian_core.assignment import (
     linear_sum_assignment,
 )
 from hungarian_core.gradients import assignment_cost, fenchel_young_loss
+from hungarian_core.losses import criteria
 from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
 from hungarian_core.losses.detr import DetectionLosses, DetrLoss, MaskLoss
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
@@ -54,6 +55,7 @@ __all__ = [
     "compute_euclidean_distance",
     "costs",
     "count_invalid",
+    "criteria",
     "explain",
     "fenchel_young_loss",
     "get_backend",

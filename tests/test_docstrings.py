@@ -23,11 +23,13 @@ WITHOUT = {"Backend", "plot_matches"}
 CORE = [
     "hungarian_core",
     "hungarian_core.boxes",
+    "hungarian_core.boxes.rotated",
     "hungarian_core.costs",
     "hungarian_core.gradients",
     "hungarian_core.hnet",
     "hungarian_core.hnet.data",
     "hungarian_core.hnet.metrics",
+    "hungarian_core.losses.criteria",
     "hungarian_core.masks",
     "hungarian_core.relaxations",
     "hungarian_core.terms",

@@ -13,7 +13,7 @@ from hungarian_core._dtypes import solving_dtype
 from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
 from hungarian_core.boxes import _checks as checks
-from hungarian_core.boxes._arithmetic import TINY, ordered, over, positive
+from hungarian_core.boxes._arithmetic import TINY, common_dtype, ordered, over, positive
 
 Format = Literal["cxcywh", "xyxy", "xywh", "cxw", "xx", "cxcyczwhd", "xyzxyz"]
 Form = Literal["safe", "published"]
@@ -252,7 +252,7 @@ def _pair(
     b, _ = _checked("b", b, format, backend)
     a, xp = _checked("a", a, format, backend, like=b)
     checks.paired(backend.shape(a), backend.shape(b), 2 * checks.FORMATS[format], pairwise)
-    wide = _common_dtype(a, b, xp)
+    wide = common_dtype(a, b, xp)
     a, b = xp.astype(a, wide, copy=False), xp.astype(b, wide, copy=False)
     if pairwise:
         a, b = a[..., :, None, :], b[..., None, :, :]
@@ -359,10 +359,3 @@ def _checked(
     checks.boxes(name, backend.shape(boxes), 2 * checks.FORMATS[format])
     core_checks.real(name, boxes, xp)
     return boxes, xp
-
-
-def _common_dtype(a: Array, b: Array, xp: Namespace) -> Array:
-    """Return the dtype to compute in: the wider of both, where integers adapt to floats."""
-    floats = [x.dtype for x in (a, b) if xp.isdtype(x.dtype, "real floating")]
-    dtypes = [solving_dtype(dtype, xp) for dtype in floats or (a.dtype,)]
-    return dtypes[0] if dtypes[0] == dtypes[-1] else xp.float64

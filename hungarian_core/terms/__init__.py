@@ -9,6 +9,7 @@ from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.prefixed import Prefixed
 from hungarian_core.terms.presence import Presence
 from hungarian_core.terms.problems import MatchingProblems
+from hungarian_core.terms.rotated_boxes import RotatedBoxes
 from hungarian_core.terms.spans import Spans
 from hungarian_core.terms.term import QueryLosses, Term
 
@@ -25,6 +26,7 @@ __all__ = [
     "Prefixed",
     "Presence",
     "QueryLosses",
+    "RotatedBoxes",
     "Spans",
     "Term",
     "asymmetric",
