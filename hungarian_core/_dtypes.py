@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hungarian_core._backend import DType, Namespace
+from hungarian_core._backend import Array, DType, Namespace
 
 
 def solving_dtype(dtype: DType, xp: Namespace) -> DType:
@@ -17,6 +17,13 @@ def solving_dtype(dtype: DType, xp: Namespace) -> DType:
         return xp.float32
     floats = xp.__array_namespace_info__().dtypes(kind="real floating")
     return floats.get("float64", floats["float32"])
+
+
+def common_dtype(a: Array, b: Array, xp: Namespace) -> DType:
+    """Return the dtype to compute in: the wider of both, where integers adapt to floats."""
+    floats = [x.dtype for x in (a, b) if xp.isdtype(x.dtype, "real floating")]
+    dtypes = [solving_dtype(dtype, xp) for dtype in floats or (a.dtype,)]
+    return dtypes[0] if dtypes[0] == dtypes[-1] else xp.float64
 
 
 def index_dtype(xp: Namespace) -> DType:

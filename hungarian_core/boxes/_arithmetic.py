@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hungarian_core._backend import Array, Namespace
-from hungarian_core._dtypes import solving_dtype
 
 # Below it a denominator counts as 0. Its square is a normal number of float32, and so is the
 # greatest slope there is, 1 / TINY of a ratio in units of TINY.
@@ -29,10 +28,3 @@ def ordered(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
         xp.where(less, x, xp.where(more, y, middle)),
         xp.where(more, x, xp.where(less, y, middle)),
     )
-
-
-def common_dtype(a: Array, b: Array, xp: Namespace) -> Array:
-    """Return the dtype to compute in: the wider of both, where integers adapt to floats."""
-    floats = [x.dtype for x in (a, b) if xp.isdtype(x.dtype, "real floating")]
-    dtypes = [solving_dtype(dtype, xp) for dtype in floats or (a.dtype,)]
-    return dtypes[0] if dtypes[0] == dtypes[-1] else xp.float64

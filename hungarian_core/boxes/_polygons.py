@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from hungarian_core import _checks as core_checks
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._dtypes import common_dtype
 from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
 from hungarian_core.boxes import _checks as checks
-from hungarian_core.boxes._arithmetic import TINY, common_dtype, positive
+from hungarian_core.boxes._arithmetic import TINY, positive
 
 
 class Rotated(NamedTuple):

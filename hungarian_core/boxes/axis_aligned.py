@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 from hungarian_core import _checks as core_checks
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._dtypes import solving_dtype
+from hungarian_core._dtypes import common_dtype, solving_dtype
 from hungarian_core._inputs import both
 from hungarian_core._registry import get_backend
 from hungarian_core.boxes import _checks as checks
-from hungarian_core.boxes._arithmetic import TINY, common_dtype, ordered, over, positive
+from hungarian_core.boxes._arithmetic import TINY, ordered, over, positive
 
 Format = Literal["cxcywh", "xyxy", "xywh", "cxw", "xx", "cxcyczwhd", "xyzxyz"]
 Form = Literal["safe", "published"]
