@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hungarian_core import boxes, costs, gradients, hnet, masks, relaxations, terms
+from hungarian_core import boxes, costs, gradients, hnet, masks, polylines, relaxations, terms
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._conversion import host_array
 from hungarian_core._registry import backends, bind, get_backend
@@ -69,6 +69,7 @@ __all__ = [
     "pad_targets",
     "pit_loss",
     "plot_matches",
+    "polylines",
     "relaxations",
     "solve",
     "terms",

@@ -31,6 +31,7 @@ CORE = [
     "hungarian_core.hnet.metrics",
     "hungarian_core.losses.criteria",
     "hungarian_core.masks",
+    "hungarian_core.polylines",
     "hungarian_core.relaxations",
     "hungarian_core.terms",
 ]

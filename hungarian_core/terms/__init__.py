@@ -6,6 +6,7 @@ from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.comparison import Comparison, Pairs
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.polylines import Polylines
 from hungarian_core.terms.prefixed import Prefixed
 from hungarian_core.terms.presence import Presence
 from hungarian_core.terms.problems import MatchingProblems
@@ -23,6 +24,7 @@ __all__ = [
     "Matches",
     "MatchingProblems",
     "Pairs",
+    "Polylines",
     "Prefixed",
     "Presence",
     "QueryLosses",
