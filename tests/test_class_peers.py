@@ -58,3 +58,119 @@ def test_matchability_aware(alpha: float | None) -> None:
     for x in (found.class_, published):
         (UPSTREAM * x).backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-14)
+
+
+TOKENS, TEXT = 9, (9, 6)  # of the two texts
+
+
+def phrases(counts: tuple[int, int], dtype: Any) -> tuple[Any, ...]:
+    """Return logits and boxes of three layers, flags of tokens, maps of labels and targets."""
+    rng = np.random.default_rng(sum(counts))
+    there = torch.arange(TOKENS) < torch.tensor(TEXT)[:, None]
+    logits = torch.asarray(2 * rng.normal(size=(3, 2, 12, TOKENS)), dtype=dtype)
+    logits = logits.masked_fill(~there[:, None, :], -torch.inf)
+    corners = np.sort(rng.random((3, 2, 12, 2, 2)), axis=-2)
+    low, high = corners[..., 0, :], corners[..., 1, :] + 0.05
+    boxes = torch.asarray(np.concatenate([(low + high) / 2, high - low], axis=-1), dtype=dtype)
+    # Four labels for each text, of one token or more: their offsets in the peer's list are alike.
+    maps = torch.zeros((2, 4, TOKENS), dtype=dtype)
+    for at in range(4):
+        maps[0, at, at * 2 : at * 2 + 1 + at % 2] = 1
+        maps[1, at, at : at + 1 + at % 2] = 1
+    targets = [
+        {
+            "class_labels": torch.asarray(rng.integers(4, size=n)),
+            "boxes": torch.asarray(rng.uniform(0.2, 0.5, (n, 4)), dtype=dtype),
+        }
+        for n in counts
+    ]
+    return logits, boxes, there, maps, targets
+
+
+def of_tokens(maps: Any, targets: Any) -> list[dict[str, Any]]:
+    """Return the targets with the maps of the objects' tokens."""
+    return [
+        {"token_maps": m[t["class_labels"]].bool(), "boxes": t["boxes"]}
+        for m, t in zip(maps, targets, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (5, 0), (0, 0)])
+@pytest.mark.parametrize("model", ["GroundingDino", "MMGroundingDino"])
+def test_grounding_dino(model: str, counts: tuple[int, int], monkeypatch: Any) -> None:
+    """Total, losses by layer, matchings and gradients, with the configuration's weights."""
+    import transformers
+    from transformers.loss import loss_grounding_dino as published
+    from transformers.loss.loss_utils import LOSS_MAPPING
+
+    dtype = torch.float64
+    logits, boxes, there, maps, targets = phrases(counts, dtype)
+    config = getattr(transformers, f"{model}Config")(auxiliary_loss=True, decoder_layers=3)
+    config.two_stage = False
+    matchings: list[Any] = []
+    match = published.GroundingDinoHungarianMatcher.forward
+
+    def noting(self: Any, *args: Any) -> Any:
+        matchings.append(match(self, *args))
+        return matchings[-1]
+
+    monkeypatch.setattr(published.GroundingDinoHungarianMatcher, "forward", noting)
+    ours, theirs = ([x.clone().requires_grad_() for x in (logits, boxes)] for _ in range(2))
+    loss = LOSS_MAPPING[f"{model}ForObjectDetection"]
+    total, parts, _ = loss(
+        theirs[0][-1], targets, logits.device, theirs[1][-1], config, tuple(maps),
+        there[:, None, :].expand(logits.shape[1:]), theirs[0], theirs[1],
+    )  # fmt: skip
+    outputs = {"logits": ours[0], "boxes": ours[1], "token_mask": there}
+    found = hc.criteria.grounding_dino()(outputs, of_tokens(maps, targets))
+    # Of targets in float32, their binary cross entropy is no more exact than that.
+    torch.testing.assert_close(found.total, total, rtol=2e-8, atol=0)
+    weights = {"token": ("loss_ce", 2.0), "bbox": ("loss_bbox", 5.0), "giou": ("loss_giou", 2.0)}
+    for name, (key, weight) in weights.items():
+        each = torch.stack([weight * parts[key + end] for end in ("_0", "_1", "")])
+        torch.testing.assert_close(found.losses[name], each.to(dtype), rtol=2e-8, atol=1e-12)
+    counted = torch.stack([parts["cardinality_error" + end] for end in ("_0", "_1", "")])
+    torch.testing.assert_close(found.logs["cardinality_error"], counted.to(dtype))
+    for layer, pairs in enumerate([*matchings[1:], matchings[0]]):
+        for image, (queries, objects) in enumerate(pairs):
+            expected = dict(zip(objects.tolist(), queries.tolist(), strict=True))
+            col4row = found.assignment.col4row[layer, image].tolist()
+            assert {k: v for k, v in enumerate(col4row) if v >= 0} == expected
+    for x in (found.total, total):
+        (UPSTREAM * x).backward()
+    for x, y in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(x.grad, y.grad, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (5, 0)])
+def test_mm_grounding_dino(counts: tuple[int, int]) -> None:
+    """As mmdetection writes it, image by image: its matching, value and gradient."""
+    from scipy.optimize import linear_sum_assignment
+
+    logits, boxes, there, maps, targets = phrases(counts, torch.float64)
+    ours, theirs = ([x.clone().requires_grad_() for x in (logits, boxes)] for _ in range(2))
+    outputs = {"logits": ours[0], "boxes": ours[1], "token_mask": there}
+    found = hc.criteria.mm_grounding_dino()(outputs, of_tokens(maps, targets))
+    total, count = torch.zeros((), dtype=torch.float64), max(sum(counts), 1)
+    for layer in range(3):
+        for image, target in enumerate(targets):
+            x, box = theirs[0][layer, image][:, there[image]], theirs[1][layer, image]
+            wanted = maps[image][target["class_labels"]][:, there[image]].double()
+            p = x.sigmoid()
+            positive, negative = -p.log() * 0.25 * (1 - p) ** 2, -(1 - p).log() * 0.75 * p**2
+            distance = (box[:, None] - target["boxes"]).abs().sum(-1)
+            overlap = hc.boxes.giou(box[:, None], target["boxes"], format="cxcywh")
+            cost = 2 * (positive @ wanted.T + negative @ (1 - wanted).T)
+            cost = cost + 5 * distance - 2 * overlap
+            i, j = map(torch.as_tensor, linear_sum_assignment(cost.detach().numpy()))
+            assert found.assignment.col4row[layer, image][j].tolist() == i.tolist()
+            label = torch.zeros_like(x)
+            label[i] = wanted[j]
+            total = total + torch.where(label > 0, positive, negative).sum() / count
+            pairs = 5 * distance[i, j] + 2 * (1 - overlap[i, j])
+            total = total + pairs.sum() / count
+    torch.testing.assert_close(found.total, total, rtol=1e-10, atol=0)
+    for value in (found.total, total):
+        (UPSTREAM * value).backward()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-12)

@@ -6,12 +6,48 @@ from collections.abc import Sequence
 from typing import Any
 
 from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.polylines import Polylines
 from hungarian_core.terms.rotated_boxes import RotatedBoxes
+from hungarian_core.terms.tokens import Tokens
 
-__all__ = ["map_tr", "obb"]
+__all__ = ["grounding_dino", "map_tr", "mm_grounding_dino", "obb"]
 __dir__ = __all__.copy
+
+
+def grounding_dino(**options: Any) -> SetLoss:
+    """Return the criterion of Grounding DINO.
+
+    Outputs are ``"logits"`` `(B, Q, C)` of the C tokens of a text, ``"boxes"`` `(B, Q, 4)` in
+    cxcywh, and ``"token_mask"`` `(B, C)`; targets ``"token_maps"`` `(n, C)`, which tokens name an
+    object, and ``"boxes"``. Matching costs are the focal cost of an object's tokens on average, the
+    L1 distance and the GIoU of boxes with the weights 1, 5 and 2; losses the focal loss of all
+    tokens, L1 and GIoU with 2, 5 and 2.
+
+    It is also the one with which transformers trains its port of MM-Grounding-DINO, see
+    `mm_grounding_dino`. The encoder's proposals have the same criterion, in a call of their own
+    where they are not as many as the queries. What is not included: queries for denoising.
+
+    Args:
+        **options: Those of `hungarian_core.SetLoss`.
+
+    Reference:
+        Liu et al., Grounding DINO: Marrying DINO with Grounded Pre-Training for Open-Set Object
+        Detection, ECCV 2024, section 3.4; the weights are those of its repository and of
+        transformers.
+
+    Examples:
+        >>> boxes = np.array([[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]])
+        >>> outputs = {"logits": np.zeros((1, 2, 4)), "boxes": boxes[None]}
+        >>> targets = [{"token_maps": np.array([[0, 1, 1, 0]]), "boxes": boxes[1:]}]
+        >>> losses = hc.criteria.grounding_dino()(outputs, targets)
+        >>> losses.assignment.col4row
+        array([[1]])
+        >>> sorted(losses.losses)
+        ['bbox', 'giou', 'token']
+    """
+    return SetLoss([Tokens(weight=2.0, cost_weight=1.0), Boxes()], **options)
 
 
 def map_tr(
@@ -59,6 +95,28 @@ def map_tr(
     classes = Classes(num_classes, loss="focal", weight=2.0)
     lines = Polylines(closed=not given and closed, repeated=True, given=given, scale=scale)
     return SetLoss([classes, lines], **options)
+
+
+def mm_grounding_dino(**options: Any) -> SetLoss:
+    """Return the criterion of MM-Grounding-DINO as its repository has it.
+
+    Arrays are those of `grounding_dino`. The cost of classes is the focal loss of all tokens that
+    there are, with the map as the target, so that long names cost more than short ones; with L1 and
+    GIoU it has the weights 2, 5 and 2. Of the losses, focal, L1 and GIoU, the weights are 1, 5 and
+    2. What is not included: queries for denoising.
+
+    Args:
+        **options: Those of `hungarian_core.SetLoss`.
+
+    Reference:
+        Zhao et al., An Open and Comprehensive Pipeline for Unified Object Grounding and Detection,
+        2024; the configuration grounding_dino_swin-t_pretrain_obj365 of mmdetection.
+
+    Examples:
+        >>> hc.criteria.mm_grounding_dino().terms[0]
+        Tokens(cost='binary_focal', cost_weight=2.0)
+    """
+    return SetLoss([Tokens(cost="binary_focal", cost_weight=2.0), Boxes()], **options)
 
 
 def obb(num_classes: int, *, period: float | None = None, **options: Any) -> SetLoss:

@@ -33,6 +33,4 @@ PRESETS: dict[str, dict[str, Any]] = {
         "class_weight": 2.0,
         "masks": Masks("bce", 5.0, 5.0, 5.0, 5.0),
     },
-    # With classes, where Grounding DINO has the tokens of a text.
-    "grounding_dino": {**_FOCAL, "class_cost": 1.0, "class_weight": 2.0},
 }

@@ -13,6 +13,7 @@ from hungarian_core.terms.problems import MatchingProblems
 from hungarian_core.terms.rotated_boxes import RotatedBoxes
 from hungarian_core.terms.spans import Spans
 from hungarian_core.terms.term import QueryLosses, Term
+from hungarian_core.terms.tokens import Tokens
 
 __all__ = [
     "CLASS_LOSSES",
@@ -31,6 +32,7 @@ __all__ = [
     "RotatedBoxes",
     "Spans",
     "Term",
+    "Tokens",
     "asymmetric",
 ]
 __dir__ = __all__.copy

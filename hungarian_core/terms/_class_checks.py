@@ -39,13 +39,41 @@ def class_options(
             f"label_smoothing is {label_smoothing} with the class loss {loss.name!r}; it is "
             "defined for 'softmax' only"
         )
-    if not softmax:
-        _in_range("alpha", alpha, loss.most_alpha)
-        _in_range("gamma", gamma)
-        _in_range("cost_gamma", cost_gamma)
+    exponents(loss, alpha, gamma, cost_gamma)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1")
     return num_classes
+
+
+def exponents(loss: Any, alpha: float, gamma: float, cost_gamma: float) -> None:
+    """Check the parameters of a `ClassLoss` and of its cost."""
+    if loss.activation != "softmax":
+        _in_range("alpha", alpha, loss.most_alpha)
+        _in_range("gamma", gamma)
+        _in_range("cost_gamma", cost_gamma)
+
+
+def token_maps(name: str, maps: Array, xp: Namespace) -> None:
+    """Check the dtype of maps of tokens."""
+    if not xp.isdtype(maps.dtype, ("bool", "integral", "real floating")):
+        raise ValueError(f"{name} has dtype {maps.dtype}; expected bool, integers or real numbers")
+
+
+def token_mask(
+    name: str, x: Array, expected: tuple[Any, ...], backend: Backend, xp: Namespace
+) -> None:
+    """Check the flags of the tokens that there are."""
+    came = backend.shape(x)
+    if (
+        not xp.isdtype(x.dtype, "bool")
+        or len(came) != len(expected)
+        or not all(map(same, came, expected))
+    ):
+        raise ValueError(
+            f"{name} has dtype {x.dtype} and shape {came}; expected bool {expected}, True where "
+            "the text of an image has a token"
+        )
+    require_equal(name, came, expected)
 
 
 def asymmetric_options(gamma_pos: float, gamma_neg: float, clip: float) -> None:

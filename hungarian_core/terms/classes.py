@@ -21,10 +21,10 @@ from hungarian_core.terms.logit_losses import (
     QueryTargets,
     class_indices,
     cross_entropies,
+    learned,
     sigmoid_losses,
     smoothed_cross_entropies,
     weights_of,
-    with_constant_gradient,
 )
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.native import NativeSummary, class_losses
@@ -203,33 +203,29 @@ class Classes(Term):
         iou: Array | None,
     ) -> QueryLosses:
         """The loss of every query, for its object's label or for none."""
-        backend, xp = problems.backend, problems.xp
+        xp = problems.xp
         label, label_weights = matches.of_queries(inputs.labels), None
         if self.softmax:
             label = xp.where(matches.query_matched, label, self.num_logits - 1)
             label_weights = self._label_weights(problems, inputs.logits, label, matches)
         targets = QueryTargets(matches.query_matched, label, iou)
         value, slope = self.values_and_slopes(problems, inputs, summaries, targets, label_weights)
-        ignored = None
+
+        def weighed(losses: Array) -> Array:
+            if label_weights is None:
+                return losses * self.loss.scale(self.alpha)
+            if self.label_smoothing:  # with it, they are weighted already
+                return losses
+            some_are_0 = 0 in (self.no_object_weight, *(self.class_weights or ()))
+            return times(label_weights, losses, xp) if some_are_0 else label_weights * losses
+
+        losses = learned(inputs.logits, value, slope, weighed, matches)
+        if label_weights is None or self.normalize != "labels":
+            return QueryLosses({self.loss_name: losses})
         if problems.ignore is not None:
             ignored = matches.query_matched & matches.of_queries(problems.ignore)
-            slope = xp.where(ignored[..., None], 0, slope)
-        losses = with_constant_gradient(inputs.logits, value, slope, backend)
-        if not self.softmax:
-            losses = losses * self.loss.scale(self.alpha)
-        elif not self.label_smoothing:  # with it, they are weighted already
-            some_are_0 = 0 in (self.no_object_weight, *(self.class_weights or ()))
-            losses = times(label_weights, losses, xp) if some_are_0 else label_weights * losses
-        if problems.weights is not None:
-            of_object = matches.of_queries(problems.weights)
-            losses = times(xp.where(matches.query_matched, of_object, 1), losses, xp)
-        if ignored is not None:
-            losses = xp.where(ignored, 0, losses)
-            if label_weights is not None:
-                label_weights = xp.where(ignored, 0, label_weights)
-        return QueryLosses(
-            {self.loss_name: losses}, label_weights if self.normalize == "labels" else None
-        )
+            return QueryLosses({self.loss_name: losses}, xp.where(ignored, 0, label_weights))
+        return QueryLosses({self.loss_name: losses}, label_weights)
 
     def values_and_slopes(
         self,

@@ -8,11 +8,13 @@ steps and goes through them once more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.costs.classes import LogitStats, as_index, power, times
 from hungarian_core.terms.class_losses import ClassLoss
+from hungarian_core.terms.matches import Matches
 
 
 class QueryTargets(NamedTuple):
@@ -116,6 +118,51 @@ def sigmoid_losses(
     return losses, xp.where(right, (share * own_slope)[..., None], slopes)
 
 
+def token_losses(
+    loss: ClassLoss,
+    stats: LogitStats,
+    positive: Array,
+    quality: Array | None,
+    alpha: float,
+    gamma: float,
+    xp: Namespace,
+) -> tuple[Array, Array]:
+    """Return the sums `[N, Q]` of the losses of independent classes, any of them labels.
+
+    Args:
+        loss: Which one.
+        stats: The statistics of the logits.
+        positive: `[N, Q, C]` bool, which of them are labels.
+        quality: `[N, Q]`, the IoU of the queries, for a loss that needs it.
+        alpha: As for the loss.
+        gamma: As for the loss.
+        xp: The namespace.
+
+    Returns:
+        The losses, and their slopes `[N, Q, C]`.
+    """
+    assert loss.label is not None
+    scale = loss.scale(alpha)
+    if loss.other_loss is None:
+        others, slopes = _focused_losses(loss, stats, None, alpha, gamma, xp)
+        others, slopes = scale * others, scale * slopes
+    else:
+        others, slopes = loss.other_loss(stats, alpha, gamma, xp)
+    # Where there is no label, nothing is computed of what a logit holds.
+    x = xp.where(positive, stats.logits, 0)
+    own, own_slopes = loss.label(
+        x, None if quality is None else quality[..., None], alpha, gamma, xp
+    )
+    each, slopes = xp.where(positive, own, others), xp.where(positive, own_slopes, slopes)
+    return xp.sum(each, axis=-1), slopes
+
+
+def map_losses(stats: LogitStats, shares: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Return cross entropies `[N, Q]` of a softmax with shares `[N, Q, C]`, and the slopes."""
+    value = xp.sum(times(shares, stats.log_normaliser - stats.logits, xp), axis=-1)
+    return value, xp.sum(shares, axis=-1, keepdims=True) * stats.probability - shares
+
+
 def _focused_losses(
     loss: ClassLoss,
     stats: LogitStats,
@@ -149,6 +196,34 @@ def class_indices(logits: Array, xp: Namespace) -> Array:
 def weights_of(weights: Array, label: Array, xp: Namespace) -> Array:
     """Return the weights `[N, Q]` of labels, of `[1, 1, C]`."""
     return xp.take_along_axis(weights, label[..., None], axis=-1)[..., 0]
+
+
+def learned(
+    logits: Array,
+    value: Array,
+    slope: Array,
+    weigh: Callable[[Array], Array],
+    matches: Matches,
+) -> Array:
+    """Return losses `[N, Q]` with a gradient: weighed by object, 0 for objects to be ignored.
+
+    Args:
+        logits: `[N, Q, C]`.
+        value: The losses.
+        slope: `[N, Q, C]`, their slopes.
+        weigh: What is done to them before they are weighed by object.
+        matches: Who was matched with whom.
+    """
+    problems, xp = matches.problems, matches.problems.xp
+    ignored = None
+    if problems.ignore is not None:
+        ignored = matches.query_matched & matches.of_queries(problems.ignore)
+        slope = xp.where(ignored[..., None], 0, slope)
+    losses = weigh(with_constant_gradient(logits, value, slope, problems.backend))
+    if problems.weights is not None:
+        of_object = matches.of_queries(problems.weights)
+        losses = times(xp.where(matches.query_matched, of_object, 1), losses, xp)
+    return losses if ignored is None else xp.where(ignored, 0, losses)
 
 
 def with_constant_gradient(x: Array, value: Array, slope: Array, backend: Backend) -> Array:

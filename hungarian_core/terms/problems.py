@@ -64,6 +64,13 @@ class MatchingProblems(NamedTuple):
             x = self.xp.broadcast_to(x[None, :, None, ...], (layers, images, groups, *rest))
         return self.xp.reshape(x, (self.size, *rest))
 
+    def of_images(self, x: Array) -> Array:
+        """Return `[N, ...]` of what each image has, `(B, ...)`."""
+        layers, images, groups = self.batch_axes
+        _, *rest = self.backend.shape(x)
+        x = self.xp.broadcast_to(x[None, :, None, ...], (layers, images, groups, *rest))
+        return self.xp.reshape(x, (self.size, *rest))
+
     def of_truth(self, x: Array) -> Array:
         """Return `[N, M, ...]` of floating `(B, M, ...)`, a constant, 0 where there is none."""
         x = self.xp.astype(x, self.dtype, copy=False)
