@@ -24,6 +24,7 @@ CORE = [
     "hungarian_core",
     "hungarian_core.boxes",
     "hungarian_core.boxes.rotated",
+    "hungarian_core.boxes.solid",
     "hungarian_core.costs",
     "hungarian_core.gradients",
     "hungarian_core.hnet",

@@ -77,8 +77,8 @@ def test_a_backend_shows_its_axis() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("costs", "masks", "boxes", "boxes.rotated", "polylines", "losses.criteria"),
-        *("gradients", "relaxations", "hnet", "inspection", "testing"),
+        *("costs", "masks", "boxes", "boxes.rotated", "boxes.solid", "polylines"),
+        *("losses.criteria", "gradients", "relaxations", "hnet", "inspection", "testing"),
     ],
 )
 def test_a_module_lists_what_there_is(name: str) -> None:

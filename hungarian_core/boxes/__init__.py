@@ -25,11 +25,12 @@ against each other, or with ``pairwise=True`` every box of `a[..., n, 4]` with e
 For boxes with positive sides both are equal to rounding. Where corners coincide, the gradient is
 the mean of the slopes on both sides, so the gradient of IoU, GIoU and DIoU is 0 at ``a == b``.
 
-Boxes with an angle are in :mod:`hungarian_core.boxes.rotated`.
+Boxes with an angle are in :mod:`hungarian_core.boxes.rotated`, and boxes in space that are turned
+about the vertical in :mod:`hungarian_core.boxes.solid`.
 """
 
-from hungarian_core.boxes import rotated
+from hungarian_core.boxes import rotated, solid
 from hungarian_core.boxes.axis_aligned import Form, Format, area, ciou, convert, diou, giou, iou
 
-__all__ = ["Form", "Format", "area", "ciou", "convert", "diou", "giou", "iou", "rotated"]
+__all__ = ["Form", "Format", "area", "ciou", "convert", "diou", "giou", "iou", "rotated", "solid"]
 __dir__ = __all__.copy

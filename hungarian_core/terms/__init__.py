@@ -1,6 +1,7 @@
 """What a set loss is made of: terms, each with its matching cost and its loss."""
 
 from hungarian_core.terms.boxes import Boxes
+from hungarian_core.terms.boxes_3d import Boxes3D
 from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss, asymmetric
 from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.comparison import Comparison, Pairs
@@ -18,6 +19,7 @@ from hungarian_core.terms.tokens import Tokens
 __all__ = [
     "CLASS_LOSSES",
     "Boxes",
+    "Boxes3D",
     "ClassLoss",
     "Classes",
     "Comparison",
