@@ -125,8 +125,8 @@ def hull(pair: Rotated) -> Array:
     both are as far, the point between them is taken, so that the slope is one between both.
     """
     xp = pair.xp
-    # A turn by a right angle exchanges the sides of a; what is left is less than one.
-    turned = (pair.cos * pair.sin < 0) | (pair.cos == 0)
+    # A turn by a right angle exchanges the sides of a; what is left is no more than one.
+    turned = pair.cos * pair.sin < 0
     sign = xp.where(xp.where(turned, pair.sin, pair.cos) < 0, -xp.ones_like(pair.cos), 1)
     cos = sign * xp.where(turned, pair.sin, pair.cos)
     sin = sign * xp.where(turned, -pair.cos, pair.sin)

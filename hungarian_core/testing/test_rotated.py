@@ -207,6 +207,18 @@ def test_closed_forms(driver: Driver) -> None:
         np.testing.assert_allclose(found[0, 6], math.sqrt(0.5), rtol=1e-6)
 
 
+def test_apart(driver: Driver) -> None:
+    """Boxes that do not meet have an IoU of exactly 0, whatever rounding makes of their corners."""
+    checks.skip_programs(driver)
+    rng = np.random.default_rng(4)
+    a, b = _boxes(rng, (2, 150))["boxes"] * [3, 3, 1, 1, 1]
+    apart = np.array([polygons.intersection(x, y) == 0 for x, y in zip(a, b, strict=True)])
+    assert 50 < apart.sum() < 140
+    arrays = [driver.from_numpy(x, "float32") for x in (a, b)]
+    found = driver.to_numpy(rotated.iou(*arrays, backend=driver.backend))
+    np.testing.assert_array_equal(found == 0, apart)
+
+
 def test_nan_stays_nan(driver: Driver) -> None:
     checks.skip_programs(driver)
     for k in range(5):
