@@ -157,7 +157,7 @@ def test_what_coincides(driver: Driver, kind: str) -> None:
     """Where edges lie on each other, the slope is the mean of both sides, or one between them."""
     if not driver.differentiable or "float64" not in driver.dtypes:
         pytest.skip(f"{driver.name} has no gradients, or not in float64")
-    checks.skip_long(driver)
+    checks.skip_programs(driver)
     oblong = [0.25, 0.5, 2.0, 1.0, 0.0]
     pairs = [
         (SQUARE, SQUARE),
