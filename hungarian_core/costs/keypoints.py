@@ -20,6 +20,8 @@ COCO_SIGMAS = (
     0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
 )  # fmt: skip
 
+_FAR = 28  # exp(-28**2) is 0 in float64
+
 
 def keypoint_distance(
     sigmas: Sequence[float] = COCO_SIGMAS, *, visibility: bool = True, area: float | None = None
@@ -90,7 +92,7 @@ class KeypointDistance:
             ", and the area" if area is None else ""
         )
         _checks.numbers("keypoint_distance", features(a), extent, what)
-        size = (a[..., extent - 1] if area is None else area) + math.ulp(1.0)
+        size = a[..., extent - 1] if area is None else area
         total, labelled = 0, 0 if self.visibility else count
         # One keypoint after the other: nothing here is K times as large as the result.
         for k, sigma in enumerate(self.sigmas):
@@ -99,6 +101,22 @@ class KeypointDistance:
                 seen = a[..., step * k + 2] > 0
                 labelled = labelled + xp.astype(seen, x.dtype)
                 x, y = xp.where(seen, x, 0), xp.where(seen, y, 0)
-            similar = xp.exp(-(x * x + y * y) / (8 * sigma**2 * size))
+            similar = similarity(xp, x, y, sigma, size)
             total = total + (xp.where(seen, similar, 0) if self.visibility else similar)
         return 1 - total / (xp.where(labelled > 0, labelled, 1) if self.visibility else labelled)
+
+
+def similarity(
+    xp: Namespace, x: Array, y: Array, sigma: float | Array, area: float | Array
+) -> Array:
+    """Return how similar keypoints are that are (x, y) apart, from 0 to 1.
+
+    Reference:
+        COCO, keypoint evaluation, which adds 2.2e-16 to areas.
+    """
+    squared = 8 * sigma**2 * (area + math.ulp(1.0))
+    spread = math.sqrt(squared) if isinstance(squared, float) else xp.sqrt(squared)
+    # Beyond it the similarity is 0 in every dtype, and squares could overflow.
+    x, y = (xp.where(z > _FAR * spread, _FAR * spread, z) for z in (x, y))
+    x, y = (xp.where(z < -_FAR * spread, -_FAR * spread, z) / spread for z in (x, y))
+    return xp.exp(-(x * x + y * y))

@@ -8,7 +8,8 @@ does. The order is found from the values, and what is learnt goes through the or
 
 Order ``s`` of a closed line begins with point s; order ``K + s`` is the reverse of the line, begun
 s points later. Of an open line there are 0 and K, the line and its reverse. Where two orders are
-equally near, the lower number is taken.
+equally near, the lower number is taken; lines of which one lies wholly to one side of the other,
+along each axis, are equally near in all orders, and rounding decides.
 
 - `align`: the nearest order, the distance and the points in this order;
 - `reorder`: anything else that points have, in an order that was taken;

@@ -8,6 +8,7 @@ from hungarian_core.terms.comparison import Comparison, Pairs
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.polylines import Polylines
+from hungarian_core.terms.poses import Poses
 from hungarian_core.terms.prefixed import Prefixed
 from hungarian_core.terms.presence import Presence
 from hungarian_core.terms.problems import MatchingProblems
@@ -28,6 +29,7 @@ __all__ = [
     "MatchingProblems",
     "Pairs",
     "Polylines",
+    "Poses",
     "Prefixed",
     "Presence",
     "QueryLosses",

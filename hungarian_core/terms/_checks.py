@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
-from hungarian_core._checks import one_of
+from hungarian_core._checks import one_of, whole
 from hungarian_core._extents import require_equal, same
 
 Extents = tuple[int | str, ...]
@@ -194,6 +194,25 @@ def letters(*sides: Mapping[str, tuple[tuple[Any, ...], Extents]]) -> None:
                         f"{came}; expected an equal {letter} in (..., {_text(*extents)[1:]}"
                     )
                 require_equal(f"{letter} of {name} and {other}", (extent,), (first,))
+
+
+def keypoints(name: str, shape: tuple[Any, ...], count: int) -> None:
+    """Check that there is a sigma for every keypoint of `(..., K, 2)`."""
+    if not same(shape[-2], count):
+        raise ValueError(
+            f"{name} has shape {shape}, with {shape[-2]} keypoints, and there are {count} sigmas; "
+            "expected one for each"
+        )
+    require_equal("keypoints and sigmas", (shape[-2],), (count,))
+
+
+def permutations(name: str, orders: Any, count: int) -> tuple[tuple[int, ...], ...]:
+    """Return orders of so many things, checked."""
+    found = tuple(tuple(whole(name, x, 0, "whole numbers") for x in order) for order in orders)
+    for order in found:
+        if sorted(order) != [*range(count)]:
+            raise ValueError(f"{name} has {brief(order)}; expected each of 0 to {count - 1} once")
+    return found
 
 
 def ignored(x: Array, shape: tuple[Any, ...], backend: Backend, xp: Namespace) -> None:
