@@ -174,3 +174,44 @@ def test_mm_grounding_dino(counts: tuple[int, int]) -> None:
         (UPSTREAM * value).backward()
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-12)
+
+
+def test_mdetr() -> None:
+    """As its repository writes it, image by image, but for an epsilon: value and gradient."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = (3, 4)
+    logits, boxes, _, maps, targets = phrases(counts, torch.float64)
+    logits = logits.nan_to_num(neginf=-1.0)[-1]
+    similarities = torch.tanh(logits.flip(-1))
+    ours, theirs = (
+        [x.clone().requires_grad_() for x in (logits, boxes[-1], similarities)] for _ in range(2)
+    )
+    outputs = dict(zip(("logits", "boxes", "similarities"), ours, strict=True))
+    found = hc.criteria.mdetr()(outputs, of_tokens(maps, targets))
+    total, count = torch.zeros((), dtype=torch.float64), sum(counts)
+    for image, target in enumerate(targets):
+        x, box, alike = (a[image] for a in theirs)
+        wanted = maps[image][target["class_labels"]]
+        share = wanted / wanted.sum(-1, keepdim=True)
+        distance = (box[:, None] - target["boxes"]).abs().sum(-1)
+        overlap = hc.boxes.giou(box[:, None], target["boxes"], format="cxcywh")
+        cost = 5 * distance - x.softmax(-1) @ share.T - 2 * overlap
+        i, j = map(torch.as_tensor, linear_sum_assignment(cost.detach().numpy()))
+        assert found.assignment.col4row[image][j].tolist() == i.tolist()
+        similar, weight = torch.zeros_like(x), torch.full((len(x),), 0.1, dtype=torch.float64)
+        similar[:, -1] = 1
+        similar[i], weight[i] = share[j], 1.0
+        total = total - (weight * (x.log_softmax(-1) * similar).sum(-1)).sum() / count
+        total = total + (5 * distance[i, j] + 2 * (1 - overlap[i, j])).sum() / count
+        named, scaled = torch.zeros_like(x, dtype=torch.bool), alike / 0.07
+        named[i] = wanted[j] > 0
+        for axis in (1, 0):
+            positive = (scaled * named).sum(axis) / named.sum(axis).clamp(min=1)
+            each = (scaled.logsumexp(axis) - positive).masked_fill(~named.any(axis), 0)
+            total = total + each.sum() / 2 / count
+    torch.testing.assert_close(found.total, total, rtol=1e-10, atol=0)
+    for value in (found.total, total):
+        (UPSTREAM * value).backward()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-12)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.terms.alignment import Alignment
 from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.boxes_3d import Boxes3D
 from hungarian_core.terms.classes import Classes
@@ -13,7 +14,7 @@ from hungarian_core.terms.polylines import Polylines
 from hungarian_core.terms.rotated_boxes import RotatedBoxes
 from hungarian_core.terms.tokens import Tokens
 
-__all__ = ["detr3d", "grounding_dino", "map_tr", "mm_grounding_dino", "obb"]
+__all__ = ["detr3d", "grounding_dino", "map_tr", "mdetr", "mm_grounding_dino", "obb"]
 __dir__ = __all__.copy
 
 
@@ -127,6 +128,38 @@ def map_tr(
     classes = Classes(num_classes, loss="focal", weight=2.0)
     lines = Polylines(closed=not given and closed, repeated=True, given=given, scale=scale)
     return SetLoss([classes, lines], **options)
+
+
+def mdetr(**options: Any) -> SetLoss:
+    """Return the criterion of MDETR's pre-training.
+
+    Outputs are ``"logits"`` `(B, Q, C)` of the C tokens of a text, the last of which stands for "no
+    object", ``"boxes"`` `(B, Q, 4)` in cxcywh, and ``"similarities"`` `(B, Q, C)`, the products of
+    the normalised embeddings of queries and tokens; targets ``"token_maps"`` `(n, C)`, which tokens
+    name an object, and ``"boxes"``. Soft token prediction by softmax, L1 and GIoU have the weights
+    1, 5 and 2 in matching cost and loss, the contrastive alignment 1 in the loss. What is not
+    included: the losses of question answering; and where ``"token_mask"`` `(B, C)` is given, tokens
+    that there are not are left out, which the authors leave in.
+
+    Args:
+        **options: Those of `hungarian_core.SetLoss`.
+
+    Reference:
+        Kamath et al., MDETR: Modulated Detection for End-to-End Multi-Modal Understanding, ICCV
+        2021, section 3.2, with the weights of its repository.
+
+    Examples:
+        >>> boxes = np.array([[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]])
+        >>> tokens = np.zeros((1, 2, 4))
+        >>> outputs = {"logits": tokens, "similarities": tokens, "boxes": boxes[None]}
+        >>> targets = [{"token_maps": np.array([[0, 1, 1, 0]]), "boxes": boxes[1:]}]
+        >>> losses = hc.criteria.mdetr()(outputs, targets)
+        >>> losses.assignment.col4row
+        array([[1]])
+        >>> sorted(losses.losses)
+        ['alignment', 'bbox', 'giou', 'token']
+    """
+    return SetLoss([Tokens(loss="softmax"), Boxes(), Alignment()], **options)
 
 
 def mm_grounding_dino(**options: Any) -> SetLoss:

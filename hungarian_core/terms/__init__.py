@@ -1,5 +1,6 @@
 """What a set loss is made of: terms, each with its matching cost and its loss."""
 
+from hungarian_core.terms.alignment import Alignment
 from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.boxes_3d import Boxes3D
 from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss, asymmetric
@@ -19,6 +20,7 @@ from hungarian_core.terms.tokens import Tokens
 
 __all__ = [
     "CLASS_LOSSES",
+    "Alignment",
     "Boxes",
     "Boxes3D",
     "ClassLoss",

@@ -125,35 +125,17 @@ class Tokens(Term):
         self, outputs: Mapping[str, Array], fields: Mapping[str, Array], problems: MatchingProblems
     ) -> TokenInputs:
         """Check the maps and lay them out, without tokens that there are not."""
-        backend, xp = problems.backend, problems.xp
-        logits, maps, mask = outputs[self.on[1]], fields[self.on[0]], outputs.get(self.mask)
-        shapes = backend.shape(logits), backend.shape(maps)
-        shape_checks.letters({self.on[1]: (shapes[0], ("C",))}, {self.on[0]: (shapes[1], ("C",))})
-        _checks.real(self.on[1], logits, xp)
-        checks.token_maps(self.on[0], maps, xp)
-        if self.check_targets:
-            # NumPy has no bfloat16.
-            numbers = xp.astype(maps, problems.dtype, copy=False)
-            both = problems.objects_mask, numbers
-            if all(backend.readable(x) for x in both):
-                check = target_checks.possible(self._impossible, (self.on[0],))
-                backend.host_call(check, *both, like=())
-        logits, maps = problems.of_queries(logits), problems.of_truth(maps)
-        if mask is None:
+        xp = problems.xp
+        logits, maps, there = read_tokens(
+            self.on, self.mask, outputs, fields, problems, self.check_targets
+        )
+        if there is None:
             return TokenInputs(logits, maps)
-        images = shapes[1][0]
-        checks.token_mask(self.mask, mask, (images, shapes[0][-1]), backend, xp)
-        there = problems.of_images(mask)[:, None, :]
         if self.softmax:  # the last one stands for no object
             classes = class_indices(logits, xp)
             there = there | (classes == xp.max(classes, axis=-1, keepdims=True))
         # A token of probability 0 loses nothing, and nothing is learned from it.
         return TokenInputs(xp.where(there, logits, -math.inf), xp.where(there, maps, 0))
-
-    def _impossible(self, truths: Mapping[str, Any]) -> tuple[Any, str]:
-        """Maps that are negative or not finite."""
-        maps = truths[self.on[0]]
-        return ~((maps >= 0) & (maps < math.inf)).all(-1), "numbers from 0 on, one per token"
 
     def width(self, problems: MatchingProblems, inputs: TokenInputs) -> Any:
         """All tokens are looked at, and all objects."""
@@ -258,3 +240,41 @@ def shares_of(maps: Array, xp: Any) -> Array:
     """Return maps `[..., C]` that sum to 1, or to 0 where there is no token."""
     total = xp.sum(maps, axis=-1, keepdims=True)
     return maps / xp.where(total > 0, total, xp.ones_like(total))
+
+
+def read_tokens(
+    on: tuple[str, str],
+    mask: str,
+    outputs: Mapping[str, Array],
+    fields: Mapping[str, Array],
+    problems: MatchingProblems,
+    check_targets: bool,
+) -> tuple[Array, Array, Array | None]:
+    """Check what queries say of tokens and the maps of objects, and lay them out.
+
+    Returns:
+        `[N, Q, C]`, `[N, M, C]`, and where there are flags, `[N, 1, C]` bool.
+    """
+    backend, xp = problems.backend, problems.xp
+    x, maps, flags = outputs[on[1]], fields[on[0]], outputs.get(mask)
+    shapes = backend.shape(x), backend.shape(maps)
+    shape_checks.letters({on[1]: (shapes[0], ("C",))}, {on[0]: (shapes[1], ("C",))})
+    _checks.real(on[1], x, xp)
+    checks.token_maps(on[0], maps, xp)
+    if check_targets:
+        # NumPy has no bfloat16.
+        both = problems.objects_mask, xp.astype(maps, problems.dtype, copy=False)
+        if all(backend.readable(a) for a in both):
+            check = target_checks.possible(_impossible, (on[0],))
+            backend.host_call(check, *both, like=())
+    x, maps = problems.of_queries(x), problems.of_truth(maps)
+    if flags is None:
+        return x, maps, None
+    checks.token_mask(mask, flags, (shapes[1][0], shapes[0][-1]), backend, xp)
+    return x, maps, problems.of_images(flags)[:, None, :]
+
+
+def _impossible(truths: Mapping[str, Any]) -> tuple[Any, str]:
+    """Maps that are negative or not finite."""
+    (maps,) = truths.values()
+    return ~((maps >= 0) & (maps < math.inf)).all(-1), "numbers from 0 on, one per token"

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import hungarian_core as hc
-from hungarian_core.terms import CLASS_LOSSES, Boxes, Classes, Tokens
+from hungarian_core.terms import Alignment, Boxes, Classes, Tokens
 from hungarian_core.testing import checks, detection
 from hungarian_core.testing.driver import Driver
 
@@ -174,7 +174,7 @@ def test_tokens(driver: Driver, example: Example) -> None:
         np.testing.assert_allclose(driver.to_numpy(grad), UPSTREAM * slopes, **tolerance)
 
 
-@pytest.mark.parametrize("loss", CLASS_LOSSES)
+@pytest.mark.parametrize("loss", ["softmax", "focal", "mal", "asl"])
 def test_one_token_per_object_is_a_class(driver: Driver, loss: Any) -> None:
     """Value, slopes and matching, with the IoU for those that want it, and infinite logits."""
     checks.skip_programs(driver)
@@ -239,6 +239,86 @@ def test_infinite_logits_cost_what_they_say(driver: Driver, cost: Any) -> None:
     assert driver.to_numpy(out.assignment.col4row).tolist() == [[2]]
 
 
+def _alignment(x: Any, named: Any, there: Any) -> Any:
+    """Return the loss of every query of an image, by a loop over tokens and queries."""
+    losses = np.zeros(len(x), x.dtype)
+    for q, c in np.argwhere(named):
+        row, column = x[q, there], x[:, c]
+        losses[q] += (np.log(np.exp(row).sum()) - x[q, c]) / named[q].sum() / 2
+        losses[q] += (np.log(np.exp(column).sum()) - x[q, c]) / named[:, c].sum() / 2
+    return losses
+
+
+def test_alignment(driver: Driver) -> None:
+    """For a matching that is given: weights, ignored objects, tokens that there are not."""
+    checks.skip_lengthy(driver)
+    data = _data("float32")
+    there, fields = _arrays(driver, data)
+    x = np.where(THERE[:, None, :], data["logits"] / 10, NAN).astype(np.float32)
+    # Two queries of the second image have the first object, and so share its tokens.
+    row4col = np.array([[0, -1, 2, 1, -1], [-1, 0, -1, -1, 0]])
+    given = driver.from_numpy(row4col)
+    criterion = hc.SetLoss(
+        [Alignment(weight=2.0, temperature=0.5)], normalize="images", backend=driver.backend
+    )
+
+    def call(x: Any) -> hc.SetLosses:
+        outputs = {"similarities": x, "token_mask": there}
+        return criterion(outputs, fields, assignment=given)
+
+    maps = np.where(THERE[:, None, :], data["maps"], 0) > 0
+
+    def loss(x: Any, layer: int) -> Any:
+        total = 0
+        for b in range(IMAGES):
+            counted = (row4col[b] >= 0) & ~IGNORE[b, row4col[b]]
+            named = maps[b, row4col[b]] & counted[:, None]
+            each = _alignment(x[layer, b] / 0.5, named, THERE[b])
+            total = total + (each * np.where(counted, data["weights"][b, row4col[b]], 0)).sum()
+        return 2 * total / IMAGES
+
+    wide = np.where(THERE[:, None, :], x, 0).astype(float)
+    expected = np.array([loss(wide, layer) for layer in range(LAYERS)])
+    slopes = np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        moved = wide.astype(complex)
+        moved[at] += detection.STEP * 1j
+        slopes[at] = loss(moved, at[0]).imag / detection.STEP
+    inputs = driver.from_numpy(x)
+    found = driver.trace(lambda x: call(x).losses["alignment"])(inputs)
+    np.testing.assert_allclose(driver.to_numpy(found), expected, rtol=1e-5)
+    if driver.differentiable:
+        up = driver.from_numpy(np.asarray(UPSTREAM), "float32")
+        _, (grad,) = driver.value_and_grad(lambda x: call(x).total, [inputs], up)
+        np.testing.assert_allclose(driver.to_numpy(grad), UPSTREAM * slopes, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, 1e18])
+def test_alignment_is_finite(driver: Driver, scale: float) -> None:
+    """Whatever the similarities, without tokens or without any object as well."""
+    checks.skip_programs(driver)
+    x = (scale * np.random.default_rng(1).normal(size=(3, 4, 3)) - scale).astype(np.float32)
+    fields = {
+        "token_maps": driver.from_numpy(np.array([[[1, 1, 0]], [[0, 0, 0]], [[1, 0, 1]]])),
+        "mask": driver.from_numpy(np.array([[True], [True], [False]])),
+    }
+    flags = driver.from_numpy(np.array([[True, False, True], [False] * 3, [True] * 3]))
+    given = driver.from_numpy(np.array([[0, -1, 0, -1], [-1, 0, -1, -1], [-1] * 4]))
+    criterion = hc.SetLoss([Alignment()], backend=driver.backend)
+
+    def total(x: Any) -> Any:
+        outputs = {"similarities": x, "token_mask": flags}
+        return criterion(outputs, fields, assignment=given).total
+
+    inputs = driver.from_numpy(x)
+    assert np.isfinite(driver.to_numpy(total(inputs)))
+    if driver.differentiable:
+        up = driver.from_numpy(np.asarray(UPSTREAM), "float32")
+        _, (grad,) = driver.value_and_grad(total, [inputs], up)
+        assert np.isfinite(driver.to_numpy(grad)).all()
+        assert (driver.to_numpy(grad)[1:] == 0).all()
+
+
 ERRORS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "flags": (
         {"token_mask": np.ones((1, 4))},
@@ -268,3 +348,5 @@ def test_wrong_options() -> None:
         Tokens(cost_gamma=-1)
     with pytest.raises(ValueError, match=r"Tokens.* needs the IoU of matched boxes"):
         hc.SetLoss([Tokens(loss="qfl")])
+    with pytest.raises(ValueError, match="temperature has 0"):
+        Alignment(temperature=0)
