@@ -173,18 +173,13 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
         >>> hc.get_backend("numpy").namespace(np.ones(3)).__name__
         'array_api_compat.numpy'
     """
-    for name, x in named.items():
-        if x is None or isinstance(x, (bool, int, float)):  # Dynamo's symbols, too
-            continue
-        if not hasattr(x, "__array__"):
-            said = no_array(x)  # no walrus here: AutoGraph warns of what it cannot rewrite
-            if said is not None:
-                raise TypeError(f"{name}: {said}")
-    if isinstance(backend, Backend):
-        return backend
-    if isinstance(backend, str):
-        return _named(backend)
     if backend is not None:
+        for name, x in named.items():
+            _check(name, x)
+        if isinstance(backend, Backend):
+            return backend
+        if isinstance(backend, str):
+            return _named(backend)
         raise ValueError(
             f"backend is a {type(backend).__name__}; expected a name such as 'torch', "
             "an instance of hungarian_core.Backend, or None"
@@ -194,10 +189,14 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
         if x is None:
             continue
         root = _root_of(type(x))
-        if root is None:
-            raise ValueError(_unknown_type(_label(x, arrays, named), x))
+        if not root:
+            for name, y in named.items():
+                _check(name, y)
+            if root is None:
+                raise ValueError(_unknown_type(_label(x, arrays, named), x))
+            continue
         # NumPy's numbers and arrays () are numbers, as Python's are.
-        if not root or (root == "numpy" and not x.ndim):
+        if root == "numpy" and not x.ndim:
             continue
         candidate = _loaded[root]
         if found is None:
@@ -209,6 +208,16 @@ def get_backend(backend: str | Backend | None = None, /, *arrays: Array, **named
                 "pass arrays of one framework or choose backend="
             )
     return _named("numpy") if found is None else found
+
+
+def _check(name: str, x: Array) -> None:
+    """Raise if what came by a name is no array at all, whatever the backend."""
+    if x is None or isinstance(x, (bool, int, float)):  # Dynamo's symbols, too
+        return
+    if not hasattr(x, "__array__"):
+        said = no_array(x)  # no walrus here: AutoGraph warns of what it cannot rewrite
+        if said is not None:
+            raise TypeError(f"{name}: {said}")
 
 
 def _label(x: Array, arrays: tuple[Array, ...], named: Mapping[str, Array]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Problem
@@ -169,34 +169,68 @@ def assign(
         array([[ 1,  0,  2],
                [ 0, -1,  1]])
     """
-    _checks.one_of("nan", nan, _checks.NAN_POLICIES)
-    _checks.solver(solver)
-    maximize = maximize if type(maximize) is bool else _checks.flag("maximize", maximize)
-    _checks.array("cost", cost)
+    if cost is None:
+        _checks.array("cost", cost)
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
     )
-    cost = backend.stop_gradient(backend.asarray(cost))
-    xp = backend.namespace(cost)
+    cost = backend.asarray(cost)
     shape = backend.shape(cost)
-    _checks.cost_shape(shape)
+    found, _ = _assigned(
+        cost, shape, row_mask, col_mask, maximize, unmatched_cost, nan, solver, backend
+    )
+    return found
+
+
+def _assigned(
+    cost: Array,
+    shape: tuple[Any, ...],
+    row_mask: Array | None,
+    col_mask: Array | None,
+    maximize: bool,
+    unmatched_cost: Array | float | None,
+    nan: Nan,
+    solver: Solver,
+    backend: Backend,
+) -> tuple[Assignment, bool]:
+    """Match the rows and columns of an array of the backend; all else is still to be checked.
+
+    Returns:
+        The matching, and whether it is known that all problems are solved: then nothing is traced.
+    """
+    # A small problem is solved in the time of a dozen calls: what is as it mostly is, is not looked
+    # at by a function.
+    if type(nan) is not str or nan != "raise":
+        _checks.one_of("nan", nan, _checks.NAN_POLICIES)
+    if type(solver) is not str or solver != "auto":
+        _checks.solver(solver)
+    if type(maximize) is not bool:
+        maximize = _checks.flag("maximize", maximize)
+    if len(shape) < 2:
+        _checks.cost_shape(shape)
+    cost = backend.stop_gradient(cost)
+    xp = backend.namespace(cost)
     dtype = cost.dtype
     if dtype != xp.float32 and dtype != xp.float64:
         _checks.real("cost", cost, xp)
         cost = xp.astype(cost, solving_dtype(dtype, xp))
-    rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
-    unmatched = None
+    rows = cols = unmatched = None
+    if row_mask is not None or col_mask is not None:
+        rows, cols = checked_masks(row_mask, col_mask, cost, backend, xp)
     if unmatched_cost is not None:
         unmatched = unmatched_cost_of(unmatched_cost, shape, cost, rows, backend, xp)
     if dtype != cost.dtype and xp.isdtype(dtype, "integral"):
         warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
     problem = Problem(cost, rows, cols, unmatched, maximize, nan)
-    found = solve(problem, solver=solver, backend=backend)
+    found = backend.solve(problem, solver=solver)
+    if found is None:
+        found = solve(problem, solver=solver, backend=backend, use_hook=False)
     col4row, row4col, total, u, v, status = found  # a slice of a named tuple stops old Dynamos
-    _checks.raise_unless_solved(
-        status, nan, backend, xp, unmatched_cost=unmatched, rows=rows, maximize=maximize
-    )
-    return Assignment(col4row, row4col, total, u, v)
+    if status is not None:
+        _checks.raise_unless_solved(
+            status, nan, backend, xp, unmatched_cost=unmatched, rows=rows, maximize=maximize
+        )
+    return Assignment(col4row, row4col, total, u, v), status is None
 
 
 def linear_sum_assignment(
@@ -234,7 +268,8 @@ def linear_sum_assignment(
         >>> float(cost[rows, cols].sum())
         5.0
     """
-    _checks.array("cost_matrix", cost_matrix)
+    if cost_matrix is None:
+        _checks.array("cost_matrix", cost_matrix)
     backend = get_backend(backend, cost_matrix=cost_matrix)
     cost_matrix = backend.asarray(cost_matrix)
     shape = backend.shape(cost_matrix)
@@ -242,14 +277,15 @@ def linear_sum_assignment(
         raise ValueError(
             f"expected a matrix (2-D array), got shape {shape}; use assign for a batch"
         )
-    found = assign(cost_matrix, maximize=maximize, solver=solver, backend=backend)
+    found, solved = _assigned(
+        cost_matrix, shape, None, None, maximize, None, "raise", solver, backend
+    )
     n, m = shape
-    known = isinstance(n, int) and isinstance(m, int)
-    readable = backend.readable(found.col4row)
-    if readable and known and n <= m:  # all rows are matched, so no column has to be looked up
+    if solved and n <= m:  # all rows are matched, so no column has to be looked up
         (rows,) = backend.namespace(found.col4row).nonzero(found.col4row >= 0)
         return rows, found.col4row
-    if readable or not known:
+    known = isinstance(n, int) and isinstance(m, int)
+    if backend.readable(found.col4row) or not known:
         return found.indices()
     # All of the smaller side are matched, so no length depends on values.
     xp = backend.namespace(found.col4row)

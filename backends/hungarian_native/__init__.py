@@ -102,8 +102,8 @@ def solve(
         unmatched_cost_strides = [step // dtype.itemsize for step in unmatched_cost.strides]
     if num_threads:
         num_threads = _threads(num_threads)
-    return Solution._make(
-        solve_at(
+    return Solution(
+        *solve_at(
             address, shape, strides, dtype, row_mask_at, col_mask_at,
             unmatched_cost_at, unmatched_cost_strides, maximize, nan, num_threads,
         )

@@ -33,8 +33,9 @@ class TorchBackend(Backend):
 
     def stop_gradient(self, x: Tensor) -> Tensor:
         # Neither a tangent of forward mode nor what a transform wraps shows in `requires_grad`.
-        hidden = forward_ad._current_level >= 0 or _inputs.is_symbol(x)
-        return x.detach() if x.requires_grad or hidden else x
+        if x.requires_grad or forward_ad._current_level >= 0 or _inputs.is_symbol(x):
+            return x.detach()
+        return x
 
     def custom_vjp(
         self, forward: Callable[..., Any], backward: Callable[..., Any]
@@ -61,12 +62,14 @@ class TorchBackend(Backend):
         )
 
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
-        _gradient.refuse_transposed()
         # Any field may be what a transform maps over. (A slice of the tuple stops Dynamo 2.6.)
         cost, rows, cols, unmatched_cost, *_ = problem
-        symbol = _inputs.is_symbol
+        compiling, symbol = torch.compiler.is_compiling(), _inputs.is_symbol_of_transform
+        if not compiling and _gradient.transposing.get():
+            _gradient.refuse_transposed()
         if (
-            symbol(cost)
+            compiling
+            or symbol(cost)
             or (rows is not None and symbol(rows))
             or (cols is not None and symbol(cols))
             or (unmatched_cost is not None and symbol(unmatched_cost))

@@ -27,7 +27,12 @@ def is_symbol(x: Tensor) -> bool:
     Inside `torch.func` it is a wrapper, under a compiler or `FakeTensorMode` a shape, and under
     `make_fx` and `torch.jit.trace` an example of what a program will be given.
     """
-    if _is_compiling() or _is_wrapped(x) or _trace() is not None:
+    return _is_compiling() or is_symbol_of_transform(x)
+
+
+def is_symbol_of_transform(x: Tensor) -> bool:
+    """Say the same where it is known that nothing is being compiled."""
+    if _is_wrapped(x) or _trace() is not None:
         return True
     if type(x) is not Tensor and type(x).__name__ in ("FakeTensor", "FunctionalTensor"):
         return True
@@ -74,14 +79,14 @@ def _checked(x: Tensor, like: Tensor | None) -> Tensor:
             f"{like.dtype} tensor of shape {tuple(like.shape)} that it goes with on "
             f"{like.device}; expected one device: move one with .to({str(like.device)!r})"
         )
-    if is_symbol(x):
+    if _is_compiling() or is_symbol_of_transform(x):
         return x
     if x.is_meta:
         raise ValueError(
             f"a tensor of shape {tuple(x.shape)} on the device 'meta' came, which has no values; "
             "expected one with values: use FakeTensorMode to learn shapes"
         )
-    if x.is_cpu and x.numel() and not _is_there(x):
+    if x.is_cpu and not _is_there(x):
         raise ValueError(
             f"a tensor of shape {tuple(x.shape)} came whose storage was freed or made smaller; "
             "pass it while its memory is there, or a copy"
@@ -112,12 +117,11 @@ def _is_there(x: Tensor) -> bool:
         bytes_there = x.untyped_storage().nbytes()
     except (NotImplementedError, RuntimeError):  # a subclass that keeps its values otherwise
         return type(x) is not Tensor
-    if x.is_contiguous():
-        reach = x.numel()
-    else:
+    reach = x.numel()
+    if reach and not x.is_contiguous():
         steps = zip(x.shape, x.stride(), strict=True)
         reach = 1 + sum((extent - 1) * step for extent, step in steps)
-    return bytes_there >= (x.storage_offset() + reach) * x.element_size()
+    return not reach or bytes_there >= (x.storage_offset() + reach) * x.element_size()
 
 
 def _dtype(x: Any, like: Tensor | None) -> torch.dtype | None:
