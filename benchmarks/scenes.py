@@ -99,6 +99,7 @@ class Scene(NamedTuple):
 
 
 SCENES = [
+    Scene("DETR", 1, 2, 100, 91, 8, draws=4, faster=1),
     Scene("DETR", 6, 16, 100, 91, 20, draws=4, faster=6),
     Scene("Deformable DETR", 6, 16, 300, 80, 40, draws=4, faster=6),
     Scene("Deformable DETR", 1, 32, 300, 80, 100, draws=2, faster=60, memory=1 / 5),

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hungarian_core import Solution
-from hungarian_native._detection import class_losses, matching_costs
+from hungarian_native._detection import box_losses, class_losses, matching_costs
 from hungarian_native._library import ABI, finish
 from hungarian_native._library import library as _library
 from hungarian_native._library import path as _path
@@ -278,6 +278,7 @@ solve.at = solve_at  # type: ignore[attr-defined]  # as above
 solve.symbol = symbol  # type: ignore[attr-defined]  # as above
 solve.matching_costs = matching_costs  # type: ignore[attr-defined]  # as above
 solve.class_losses = class_losses  # type: ignore[attr-defined]  # as above
+solve.box_losses = box_losses  # type: ignore[attr-defined]  # as above
 
 __all__ = ["describe", "get_num_threads", "set_num_threads", "solve", "solve_at"]
 __dir__ = __all__.copy

@@ -1,4 +1,4 @@
-"""Detection losses natively: what matching costs, and the losses of the classes of queries."""
+"""Detection losses natively: matching costs, and the losses of classes and of matched boxes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hungarian_native._library import ABI, check, in_order, library
+from hungarian_native._library import ABI, address_of, check, in_order, library
 
 Floats = NDArray[Any]
 _pack_costs = struct.Struct(
     "11q4d9q"
 ).pack  # hungarian_matching_costs of src/hungarian.h, field by field
 _pack_losses = struct.Struct("7qd6q").pack  # hungarian_class_losses likewise
+_pack_boxes = struct.Struct("12q").pack  # hungarian_box_losses likewise
 _KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _COSTS = {
     (True, "softmax"): 1, (True, "nll"): 2, (False, "focal"): 3, (False, "nll"): 4,
@@ -66,7 +67,7 @@ def matching_costs(
     ]
     if boxes is not None and true_boxes is not None:
         given += [in_order(x, dtype) for x in (boxes, true_boxes)]
-    logits_at, labels_at, mask_at, *at = (x.ctypes.data for x in given)
+    logits_at, labels_at, mask_at, *at = map(address_of, given)
     boxes_at, true_boxes_at = at or (0, 0)
     cost = np.empty((size, objects, queries), dtype)
     max_logit, log_normaliser = np.empty((size, queries), dtype), np.empty((size, queries), dtype)
@@ -76,7 +77,7 @@ def matching_costs(
         ABI, _KINDS[dtype], size, queries, objects, classes, softmax, form, safe, only_finite, 0,
         class_cost, bbox_cost, giou_cost, alpha,
         logits_at, boxes_at, labels_at, true_boxes_at, mask_at,
-        *(x.ctypes.data for x in (cost, max_logit, log_normaliser, claims_object)),
+        *map(address_of, (cost, max_logit, log_normaliser, claims_object)),
     )  # fmt: skip
     check(library.hungarian_matching_cost(packed))
     return cost, max_logit, log_normaliser, claims_object
@@ -110,12 +111,35 @@ def class_losses(
     ]
     if overlap is not None:
         given.append(in_order(overlap, dtype))
-    logits_at, labels_at, log_normaliser_at, *at = (x.ctypes.data for x in given)
+    logits_at, labels_at, log_normaliser_at, *at = map(address_of, given)
     (overlap_at,) = at or (0,)
     value, slope = np.empty((size, queries), dtype), np.empty(logits.shape, dtype)
     packed = _pack_losses(
         ABI, _KINDS[dtype], size, queries, classes, loss, 0, alpha,
-        logits_at, labels_at, overlap_at, log_normaliser_at, value.ctypes.data, slope.ctypes.data,
+        logits_at, labels_at, overlap_at, log_normaliser_at, address_of(value), address_of(slope),
     )  # fmt: skip
     check(library.hungarian_class_loss(packed))
+    return value, slope
+
+
+def box_losses(boxes: Floats, true_boxes: Floats, *, safe: bool) -> tuple[Floats, Floats]:
+    """Return the losses of pairs of boxes and their slopes by the predicted boxes.
+
+    Args:
+        boxes: `[N, P, 4]` in cxcywh, float32 or float64, the predicted ones.
+        true_boxes: `[N, P, 4]` in the same dtype.
+        safe: Whether the GIoU is the safe one.
+
+    Returns:
+        The L1 distances and one less the GIoUs, `[2, N, P]`, and their slopes `[2, N, P, 4]`.
+    """
+    dtype, (size, pairs, _) = boxes.dtype, boxes.shape
+    boxes, true_boxes = in_order(boxes, dtype), in_order(true_boxes, dtype)
+    value, slope = np.empty((2, size, pairs), dtype), np.empty((2, *boxes.shape), dtype)
+    value_at, slope_at = address_of(value), address_of(slope)
+    packed = _pack_boxes(
+        ABI, _KINDS[dtype], size, pairs, safe, 0, address_of(boxes), address_of(true_boxes),
+        value_at, value_at + value.nbytes // 2, slope_at, slope_at + slope.nbytes // 2,
+    )  # fmt: skip
+    check(library.hungarian_box_loss(packed))
     return value, slope

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-ABI = 4  # HUNGARIAN_ABI of src/hungarian.h
+ABI = 5  # HUNGARIAN_ABI of src/hungarian.h
 VARIABLE = "HUNGARIAN_NATIVE_LIBRARY"
 THREADS, MOST_THREADS = "HUNGARIAN_NUM_THREADS", 1024  # MOST_THREADS of src/solver.cpp
 VARIANT = "HUNGARIAN_VARIANT"
+
+_bytes_of: Any = ctypes.c_char.from_buffer
 
 _OUT_OF_MEMORY, _INTERRUPTED = -2, -3
 _VARIANTS = {"base": "baseline", "v3": "x86-64-v3", "v4": "x86-64-v4"}
@@ -68,7 +70,7 @@ def load() -> tuple[ctypes.CDLL, Path]:
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.hungarian_solve.argtypes = [ctypes.c_char_p]
     library.hungarian_solve.restype = ctypes.c_int64
-    for name in ("hungarian_matching_cost", "hungarian_class_loss"):
+    for name in ("hungarian_matching_cost", "hungarian_class_loss", "hungarian_box_loss"):
         function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int64
     library.hungarian_message.argtypes = [ctypes.c_int64]
@@ -97,7 +99,15 @@ def check(result: int) -> int:
 def in_order(x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     """Return an array in row-major order whose elements lie at multiples of their size."""
     x = np.ascontiguousarray(x, dtype)
-    return x.copy() if x.ctypes.data % x.itemsize else x
+    return x.copy() if address_of(x) % x.itemsize else x
+
+
+def address_of(x: NDArray[Any]) -> int:
+    """Return where an array in row-major order lies."""
+    try:
+        return ctypes.addressof(_bytes_of(x))  # in a third of the time of `ctypes.data`
+    except (TypeError, ValueError, BufferError):  # read-only or empty
+        return x.ctypes.data
 
 
 def finish(packed: bytes, result: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_transformed = torch._C._are_functorch_transforms_active
 
 # Set while a rule is transposed, when what has no derivative must not count as a constant.
 transposing: ContextVar[bool] = ContextVar("transposing", default=False)
@@ -51,7 +52,7 @@ def apply(forward: Any, backward: Any, *xs: Tensor) -> Tensor:
         for x in xs
         if x.is_floating_point() and x.numel() and (x.requires_grad or forwards or _is_wrapped(x))
     ]
-    kind = WithTangent if forwards else WithGradient
+    kind: Any = WithTangent if forwards else WithGradient if _transformed() else Eagerly
     return kind.apply(forward, backward, len(ways), *ways, *xs)[0]
 
 
@@ -84,6 +85,18 @@ class WithGradient(torch.autograd.Function):
 
 # PyTorch binds the arguments of `forward` at every call, and would make its signature each time.
 WithGradient.forward.__signature__ = inspect.signature(WithGradient.forward)  # type: ignore[attr-defined]
+
+
+class Eagerly(torch.autograd.Function):
+    """The same outside of transforms, where one method will do, whose arguments are not bound."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        output = WithGradient.forward(*inputs)
+        WithGradient.setup_context(ctx, inputs, output)
+        return output
+
+    backward = WithGradient.backward
 
 
 class WithTangent(WithGradient):

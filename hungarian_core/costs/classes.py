@@ -194,6 +194,8 @@ def times(weight: Any, x: Array, xp: Namespace) -> Array:
         xp: The namespace.
     """
     if isinstance(weight, (int, float)):
+        if weight == 1:
+            return x
         return weight * (x if weight else xp.where(infinite(x, xp), 0, x))
     return weight * xp.where((weight == 0) & infinite(x, xp), 0, x)
 

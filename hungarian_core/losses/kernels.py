@@ -1,5 +1,7 @@
 """The passes over all queries: what matching costs, and what the terms' losses are to know of it.
 
+And the losses of the matched pairs, which the native library has of boxes.
+
 `choose_kernels` decides who makes them. `Tiled` computes with the framework's operations, tile by
 tile, and thereby says what the results are. `Native` gives classes and boxes to the library of the
 native solver, where these are in host memory and values can be read. Both keep what the matching
@@ -15,7 +17,14 @@ from hungarian_core._backend import Array, Namespace
 from hungarian_core.assignment import Nan, Solver
 from hungarian_core.costs.classes import infinite
 from hungarian_core.costs.weighted import sum_of
-from hungarian_core.terms.native import NativeSummary, NativeTerms, matching_costs, native_terms
+from hungarian_core.terms.matches import Matches
+from hungarian_core.terms.native import (
+    NativeSummary,
+    NativeTerms,
+    box_losses,
+    matching_costs,
+    native_terms,
+)
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.term import Term
 from hungarian_core.terms.tiles import WHOLE, joined, tiles
@@ -31,6 +40,9 @@ class Kernels(Protocol):
 
     def summaries(self, place: int) -> Any:
         """Return what is known of the queries by the term at a place, for its losses."""
+
+    def pair_losses(self, place: int, matches: Matches) -> dict[str, Array]:
+        """Return the losses `[N, P]` of the pairs by the term at a place, by name."""
 
 
 def choose_kernels(
@@ -111,6 +123,10 @@ class Tiled:
             )
         return self._summaries[place]
 
+    def pair_losses(self, place: int, matches: Matches) -> dict[str, Array]:
+        """Ask the term."""
+        return self.terms[place].pair_losses(self.problems, self.inputs[place], matches)
+
     def _keep(self, place: int, summaries: list[list[Any]]) -> None:
         self._summaries.update({place: summaries})
 
@@ -177,6 +193,15 @@ class Native:
         if place == self.native.classes and self._summary is not None:
             return self._summary
         return self.framework.summaries(place)
+
+    def pair_losses(self, place: int, matches: Matches) -> dict[str, Array]:
+        """Let the library compare matched boxes, unless a transform maps over the matching."""
+        problems, geometry = self.framework.problems, self.native.geometry
+        if place == self.native.boxes and geometry is not None:
+            pairs = matches.compared(geometry.prediction, geometry.truth)
+            if all(problems.backend.readable(x) for x in pairs):
+                return box_losses(self.native, *pairs, problems)
+        return self.framework.pair_losses(place, matches)
 
 
 def invalid(cost: Array, xp: Namespace) -> Array:

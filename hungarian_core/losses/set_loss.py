@@ -171,7 +171,9 @@ class SetLoss(Loss):
         problems, kernels = call.problems, self._kernels(call)
         if assignment is None:
             solved = self._solve(call, kernels)
-            matches = matches_of(problems, solved)
+            # Where values can be read, `assign` has raised unless all are solved.
+            known = call.failed is None and problems.backend.readable(solved.cost)
+            matches = matches_of(problems, solved, known)
             matching: Assignment | Array = problems.unflatten_assignment(solved)
         else:
             matches, matching = given_matches(assignment, call), assignment
@@ -307,7 +309,7 @@ class SetLoss(Loss):
         label_weights: dict[str, Array] = {}
         iou = self._iou(call, matches)
         for place, (term, read) in enumerate(zip(self.terms, call.inputs, strict=True)):
-            for name, x in term.pair_losses(problems, read, matches).items():
+            for name, x in kernels.pair_losses(place, matches).items():
                 each.update({name: weighed_pairs(x, matches)})
             if type(term).query_losses is Term.query_losses:
                 continue

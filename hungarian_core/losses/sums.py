@@ -17,12 +17,17 @@ def weighed_pairs(losses: Array, matches: Matches) -> Array:
     losses = xp.where(matches.counted, losses, 0)
     if problems.weights is not None:
         losses = times(matches.truths(problems.weights), losses, xp)
-    return xp.where(matches.failed[:, None], float("nan"), losses)
+    return _unless_failed(losses, matches)
 
 
 def weighed_queries(losses: Array, matches: Matches) -> Array:
     """Return losses `[N, Q]` of queries, 0 where there is none, NaN where all failed."""
-    losses = there(losses, matches.problems)
+    return _unless_failed(there(losses, matches.problems), matches)
+
+
+def _unless_failed(losses: Array, matches: Matches) -> Array:
+    if matches.failed is None:
+        return losses
     return matches.problems.xp.where(matches.failed[:, None], float("nan"), losses)
 
 

@@ -81,7 +81,7 @@ def target_shapes(
 
 # Boxes reach out of the image where augmentation does not clip them: a zoom by 5 about any point
 # keeps what is seen within these bounds. Numbers of pixels are far outside.
-_MIDDLES, _REACH = (0.5, 2.5), 2.5  # of centres and of sides
+_MIDDLES, _REACH = np.asarray([0.5, 0.5, 2.5, 2.5], np.float32), 2.5  # of centres and of sides
 # Corners taken for centre and sides have sides beyond the centres, which hardly so many boxes have.
 _MANY = 12
 _warned: list[str] = []
@@ -93,9 +93,7 @@ def true_boxes(boxes: np.ndarray, mask: np.ndarray) -> tuple[()]:
     In NumPy, whatever the framework: so it looks at constants inside of a program too, and takes
     microseconds where a framework would launch a dozen operations.
     """
-    centres, sides = boxes[..., :2], boxes[..., 2:]
-    fits = (abs(centres - _MIDDLES[0]) <= _REACH) & (abs(sides - _MIDDLES[1]) <= _REACH)
-    bad = mask & ~fits.all(axis=-1)
+    bad = mask & ~(abs(boxes - _MIDDLES) <= _REACH).all(axis=-1)
     if bad.any():
         image, k = np.argwhere(bad)[0]
         raise ValueError(
@@ -105,7 +103,7 @@ def true_boxes(boxes: np.ndarray, mask: np.ndarray) -> tuple[()]:
             f"{_CONVERT}; check_targets=False takes boxes as they are"
         )
     if len(_warned) == 0 and mask.sum() >= _MANY:
-        _corners(centres[mask], sides[mask])
+        _corners(boxes[mask, :2], boxes[mask, 2:])
     return ()
 
 

@@ -23,7 +23,7 @@ class Matches(NamedTuple):
     counted: Array  # [N, P] bool: those of them whose object is not to be ignored
     object_of_query: Array  # [N, Q] index, 0 where not matched
     query_matched: Array  # [N, Q] bool
-    failed: Array  # [N] bool: there is no matching
+    failed: Array | None  # [N] bool: there is no matching; None: all have one, which was seen
     given: bool
 
     def predictions(self, x: Array) -> Array:
@@ -59,8 +59,14 @@ class Matches(NamedTuple):
         return self.problems.xp.take_along_axis(x, at, axis=1)
 
 
-def matches_of(problems: MatchingProblems, assignment: Assignment) -> Matches:
-    """Return the pairs of a matching of N problems, of one query and one object each."""
+def matches_of(problems: MatchingProblems, assignment: Assignment, solved: bool) -> Matches:
+    """Return the pairs of a matching of N problems, of one query and one object each.
+
+    Args:
+        problems: What was matched.
+        assignment: The matching.
+        solved: Whether all problems are known to have one.
+    """
     xp, (col4row, row4col, cost, _, _) = problems.xp, assignment
     matched, taken = col4row >= 0, row4col >= 0
     return Matches(
@@ -71,7 +77,7 @@ def matches_of(problems: MatchingProblems, assignment: Assignment) -> Matches:
         counted=matched if problems.ignore is None else matched & ~problems.ignore,
         object_of_query=xp.where(taken, row4col, 0),
         query_matched=taken,
-        failed=xp.isnan(cost),
+        failed=None if solved else xp.isnan(cost),
         given=False,
     )
 

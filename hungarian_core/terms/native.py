@@ -1,6 +1,6 @@
-"""The same on the host, by the native library: costs of classes and boxes, and losses of classes.
+"""The same on the host, by the native library: the costs of classes and boxes, and their losses.
 
-Eagerly in host memory both are one function each of the library, which reads every problem once and
+Eagerly in host memory each is one function of the library, which reads every problem once and
 writes nothing down in between. They compute what `Classes` and `Boxes` do in the operations of the
 framework; the suite holds the two equal on all input.
 """
@@ -133,3 +133,26 @@ def class_losses(
         like=(((size, queries), logits.dtype), ((size, queries, classes), logits.dtype)),
     )
     return value, slope
+
+
+def box_losses(
+    native: NativeTerms, prediction: Array, truth: Array, problems: MatchingProblems
+) -> dict[str, Array]:
+    """Return the losses `[N, P]` of pairs of boxes `[N, P, 4]`, by name."""
+    backend, xp = problems.backend, problems.xp
+    shape, dtype = backend.shape(prediction), prediction.dtype
+    value, slope = backend.host_call(
+        functools.partial(native.host.box_losses, safe=native.options["safe"]),
+        backend.stop_gradient(prediction), truth,
+        like=(((2, *shape[:-1]), dtype), ((2, *shape), dtype)),
+    )  # fmt: skip
+
+    def forward(x: Array) -> tuple[Array, tuple[Array, ...]]:
+        return value, (slope,)
+
+    def backward(residuals: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
+        return (xp.sum(g[..., None] * residuals[0], axis=0),)
+
+    backward.linear = True  # type: ignore[attr-defined]  # in g: forward mode may rely on it
+    both = backend.custom_vjp(forward, backward)(prediction)
+    return {"bbox": both[0, ...], "giou": both[1, ...]}

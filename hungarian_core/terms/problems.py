@@ -60,7 +60,7 @@ class MatchingProblems(NamedTuple):
         if self.surplus:
             x = self.xp.concat([x, blank(x, 1, self.xp)], axis=1)
         _, *rest = self.backend.shape(x)
-        if groups > 1 or self.layered:
+        if not (isinstance(layers, int) and layers * groups == 1):
             x = self.xp.broadcast_to(x[None, :, None, ...], (layers, images, groups, *rest))
         return self.xp.reshape(x, (self.size, *rest))
 
@@ -85,13 +85,13 @@ class MatchingProblems(NamedTuple):
     def per_layer(self, x: Array) -> Array:
         """Return the sums `[L]` of `[N, ...]`, which has two axes."""
         layers, images, groups = self.batch_axes
-        return self.xp.sum(
-            self.xp.reshape(self.xp.sum(x, axis=1), (layers, images * groups)), axis=1
-        )
+        shape = (layers, images * groups, self.backend.shape(x)[1])
+        return self.xp.sum(self.xp.reshape(x, shape), axis=(1, 2))
 
     def per_image(self, x: Array) -> Array:
         """Return the sums `[L, B]` of `[N, ...]`, which has two axes."""
-        return self.xp.sum(self.xp.reshape(self.xp.sum(x, axis=1), self.batch_axes), axis=2)
+        shape = (*self.batch_axes, self.backend.shape(x)[1])
+        return self.xp.sum(self.xp.reshape(x, shape), axis=(2, 3))
 
     def unflatten(self, x: Array) -> Array:
         """Return `[N, ...]` with the batch axes that the caller gave."""
@@ -104,7 +104,8 @@ class MatchingProblems(NamedTuple):
     def unflatten_assignment(self, assignment: Assignment) -> Assignment:
         """Return the matching with the axes that the caller gave, without what was added."""
         rows, cols, cost, u, v = assignment
-        rows, u = rows[:, : self.objects], u[:, : self.objects]
+        if self.surplus:
+            rows, u = rows[:, : self.objects], u[:, : self.objects]
         return Assignment(*[self.unflatten(x) for x in (rows, cols, cost, u, v)])
 
 

@@ -10,6 +10,7 @@ from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _target_checks as target_checks
+from hungarian_core.terms._padding import places
 
 Extents = checks.Extents  # what each object has behind `(B, M)`; a letter where any will do
 _WEIGHING: dict[str, Extents] = {"weights": (), "ignore": ()}
@@ -153,21 +154,23 @@ def _by_places(
     """Return the mask, and a function that pads a field: it takes each entry from its place."""
     first = leading[0]
     xp = backend.namespace(first)
+    # Padding is one more object, all zeros, behind the others.
+    full = None  # an image with an object to make zeros of
     if backend.is_traced(first):  # a program may serve other numbers of objects
         count = xp.stack([xp.sum(xp.ones_like(as_index(x, xp))) for x in leading])
         line = xp.broadcast_to(xp.ones_like(as_index(blank(first, 0, xp), xp)), (size,))
+        place = xp.cumulative_sum(line)[None, :] - 1
+        mask = place < count[:, None]
+        begin = xp.cumulative_sum(count) - count
+        at = xp.where(mask, begin[:, None] + place, xp.sum(count))
     else:
-        count = as_index(backend.asarray(counts, like=first), xp)
-        line = as_index(backend.asarray([1] * size, like=first), xp)
-    place = xp.cumulative_sum(line)[None, :] - 1
-    end = xp.cumulative_sum(count)
-    mask = place < count[:, None]
-    # Padding is one more object, all zeros, behind the others.
-    at = xp.where(mask, (end - count)[:, None] + place, xp.sum(count))
+        there, place, full = places(counts, size)
+        mask, at = backend.asarray(there, like=first), backend.asarray(place, like=first)
     at = as_index(xp.reshape(at, (-1,)), xp)
 
     def padded(parts: list[Array]) -> Array:
-        every = xp.concat([*parts, blank(parts[0], 0, xp)], axis=0)
+        zeros = blank(parts[0], 0, xp) if full is None else xp.zeros_like(parts[full][:1, ...])
+        every = xp.concat([*parts, zeros], axis=0)
         extents = backend.shape(every)[1:]
         return xp.reshape(xp.take(every, at, axis=0), (len(leading), size, *extents))
 

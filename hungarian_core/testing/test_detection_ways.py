@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -140,3 +141,44 @@ def test_two_ways_of_the_loss(driver: Driver, example: Example) -> None:
         for k, (x, y) in enumerate(zip(parts, parts_too, strict=True)):
             detection.compare(x, y, f"part {k} of {trial}", 1e-4)
     assert alike >= trials / 2 or example.options.get("repeat")
+
+
+def _sum_of_boxes(call: Any, share: float, rest: float, boxes: Any) -> Any:
+    out = call(boxes=boxes)
+    return out.bbox * share + out.giou * rest
+
+
+@pytest.mark.parametrize("form", ["safe", "published"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_two_ways_of_matched_boxes(driver: Driver, dtype: str, form: Any) -> None:
+    """The losses of matched boxes and each one's slopes, on ordinary and odd input and on ties."""
+    _need_both_ways(driver)
+    checks.need(driver, dtype)
+    rng, example = np.random.default_rng(10), Example("boxes", dtype=dtype)
+    targets_of = driver.from_numpy(rng.integers(0, 3, (2, 2)))
+    for trial in range(30):
+        data = _random(rng, example, odd=(0, 0.05, 0.3)[trial % 3])
+        if trial % 2:  # on a grid, so that sides coincide
+            data = {name: np.round(x * 8) / 8 for name, x in data.items()}
+        logits, boxes = (driver.from_numpy(data[name]) for name in ("logits", "boxes"))
+        targets = targets_of, driver.from_numpy(data["truth"]), None
+        matching = driver.from_numpy(rng.integers(-1, 2, (2, 4)))
+        # Each loss for itself, but both where a pair's slopes are NaN, whichever loss it is by.
+        shares = [(1.5, 1.0)] if trial % 3 else [(1.0, 0.0), (0.0, 1.0)]
+        for share, rest in shares:
+            found = []
+            for solver in ("native", "core"):
+                criterion: Any = hc.DetrLoss(
+                    3, form=form, check_targets=False, solver=solver, backend=driver.backend
+                )
+
+                call = functools.partial(criterion, logits, targets=targets, assignment=matching)
+                loss = functools.partial(_sum_of_boxes, call, share, rest)
+                with np.errstate(all="ignore"):
+                    found.append([driver.to_numpy(loss(boxes))])
+                    if driver.differentiable:
+                        upstream = driver.from_numpy(np.asarray(UPSTREAM), dtype)
+                        _, (slope,) = driver.value_and_grad(loss, [boxes], upstream)
+                        found[-1].append(driver.to_numpy(slope))
+            for one, other in zip(*found, strict=True):
+                detection.compare(one, other, f"{share} and {rest} of {trial}", 1e-4)

@@ -187,6 +187,41 @@ void test_class_loss(Random &random, const Sizes &sizes, int64_t kind, int64_t t
 }
 
 template <class T>
+void test_box_loss(Random &random, const Sizes &sizes, bool safe, int64_t threads) {
+  const int64_t pairs = sizes.problems * sizes.queries;
+  const auto boxes = random_numbers<T>(random, pairs * 4, 0.1, 0.6), truth = random_numbers<T>(random, pairs * 4, 0.1, 0.6);
+  std::vector<T> distance(size_t(pairs), T(NAN)), apart(distance), distance_slope(boxes), apart_slope(boxes);
+  hungarian_box_losses p = {HUNGARIAN_ABI, DTYPE<T>, sizes.problems, sizes.queries, safe, threads, boxes.data(),
+                            truth.data(), distance.data(), apart.data(), distance_slope.data(), apart_slope.data()};
+  CHECK(hungarian_box_loss(&p) == 0, "box loss");
+  const auto of_distance = [](const double *a, const double *b) {
+    double sum = 0;
+    for (int k = 0; k < 4; ++k) sum += std::fabs(a[k] - b[k]);
+    return sum;
+  };
+  const auto of_overlap = [](const double *a, const double *b) { return 1 - overlap(a, b); };
+  const auto compare = [&](auto loss, const std::vector<T> &value, const std::vector<T> &slope) {
+    for (int64_t at = 0; at < pairs; ++at) {
+      double a[4], b[4];
+      for (int k = 0; k < 4; ++k) a[k] = double(boxes[size_t(at * 4 + k)]), b[k] = double(truth[size_t(at * 4 + k)]);
+      CHECK(std::fabs(double(value[size_t(at)]) - loss(a, b)) <= 20 * TOLERANCE<T>, "loss %g, not %g",
+            double(value[size_t(at)]), loss(a, b));
+      for (int k = 0; k < 4; ++k) {
+        const double step = 1e-7, middle = a[k];
+        a[k] = middle + step;
+        const double up = loss(a, b);
+        a[k] = middle - step;
+        const double expected = (up - loss(a, b)) / (2 * step), came = double(slope[size_t(at * 4 + k)]);
+        a[k] = middle;
+        CHECK(std::fabs(came - expected) <= 1e-4 * (1 + std::fabs(expected)), "slope %g, not %g", came, expected);
+      }
+    }
+  };
+  compare(of_distance, distance, distance_slope);
+  compare(of_overlap, apart, apart_slope);
+}
+
+template <class T>
 void test_all() {
   Random random(11);
   for (const Sizes &sizes : SIZES) {
@@ -200,6 +235,7 @@ void test_all() {
       for (int64_t kind = HUNGARIAN_LOSS_SOFTMAX; kind <= HUNGARIAN_LOSS_IA_BCE; ++kind) {
         test_class_loss<T>(random, sizes, kind, threads);
       }
+      for (const bool safe : {true, false}) test_box_loss<T>(random, sizes, safe, threads);
     }
   }
 }
@@ -207,10 +243,15 @@ void test_all() {
 void test_bad_arguments() {
   CHECK(hungarian_matching_cost(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
   CHECK(hungarian_class_loss(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
+  CHECK(hungarian_box_loss(nullptr) == HUNGARIAN_BAD_ARGUMENT, "NULL");
   const hungarian_matching_costs costs = {};
   const hungarian_class_losses losses = {};
+  hungarian_box_losses boxes = {};
   CHECK(hungarian_matching_cost(&costs) == HUNGARIAN_BAD_ARGUMENT, "nothing");
   CHECK(hungarian_class_loss(&losses) == HUNGARIAN_BAD_ARGUMENT, "nothing");
+  CHECK(hungarian_box_loss(&boxes) == HUNGARIAN_BAD_ARGUMENT, "nothing");
+  boxes.abi = HUNGARIAN_ABI, boxes.problems = boxes.pairs = 1;
+  CHECK(hungarian_box_loss(&boxes) == HUNGARIAN_BAD_ARGUMENT, "no boxes");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Detection losses in two steps over the logits of a problem: before the matching what each pair of
-// a true object and a query costs, after it the loss of each query and its slope by each logit.
+// a true object and a query costs, after it the loss of each query and its slope by each logit. And
+// the losses of the matched boxes, with their slopes by the predicted ones.
 //
 // hungarian_core computes the same with the operations of any framework (terms/), which
 // is what these results mean. Here nothing in between is written to memory. Loops are plain, over
@@ -17,6 +18,7 @@
 
 namespace {
 
+constexpr double TINY = 1e-18;  // what is too small to divide by
 constexpr int64_t LANES = 16;  // sums are kept in lanes, since compilers must not reorder them
 
 // exp(x) for x <= 0, and 0 below the least normal number; NaN stays NaN. Two ulps: the nearest power
@@ -206,7 +208,7 @@ class MatchingCost {
 
   // As distances_and_overlaps of hungarian_core/costs/boxes.py.
   void of_box(const T *truth, T *__restrict cost) const {
-    const T bbox = T(p_.bbox_weight), giou = T(p_.giou_weight), tiny = T(1e-18);
+    const T bbox = T(p_.bbox_weight), giou = T(p_.giou_weight), tiny = T(TINY);
     const bool safe = p_.safe;
     const T x = truth[0], y = truth[1], w = truth[2], h = truth[3];
     const T width = safe ? positive(w) : w, height = safe ? positive(h) : h;
@@ -317,13 +319,92 @@ int losses_of_problem(const void *arguments, int64_t problem, void **memory) {
   return 0;
 }
 
+// An axis of two boxes, and the way back along the operations of boxes/axis_aligned.py in
+// hungarian_core: what slopes by the side, the inner and the outer extent make by the centre and the
+// side of the first box. The selections are those of the forward pass, so that what is infinite or NaN spreads as it does there.
+template <class T>
+struct Axis {
+  T low, high, side, true_side, reach, inner, outer, unit;
+  bool inverted, clipped, lower, higher, at_low, at_high;
+
+  Axis(T centre, T extent, T true_centre, T true_extent, bool safe) {
+    const T scale = safe ? T(0.125) : T(1);
+    centre *= scale, extent *= scale, true_centre *= scale, true_extent *= scale;
+    low = centre - extent * T(0.5), high = centre + extent * T(0.5);
+    T true_low = true_centre - true_extent * T(0.5), true_high = true_centre + true_extent * T(0.5);
+    inverted = safe && high < low;
+    if (inverted) low = high = (low + high) * T(0.5);
+    if (safe && true_high < true_low) true_low = true_high = (true_low + true_high) * T(0.5);
+    lower = low < true_low, at_low = !lower && !(low > true_low);
+    higher = high > true_high, at_high = !higher && !(high < true_high);
+    const T low_middle = low * T(0.5) + true_low * T(0.5), high_middle = high * T(0.5) + true_high * T(0.5);
+    const T lowest = at_low ? low_middle : lower ? low : true_low;
+    const T highest = at_high ? high_middle : higher ? high : true_high;
+    reach = (at_high ? high_middle : higher ? true_high : high) - (at_low ? low_middle : lower ? true_low : low);
+    const T hull = highest - lowest;
+    unit = safe ? (hull <= T(TINY) ? T(1) : hull) : T(1);
+    side = (high - low) / unit, true_side = (true_high - true_low) / unit;
+    inner = positive(reach) / unit;
+    outer = (safe ? hull : positive(hull)) / unit;
+    clipped = !safe && hull < 0;
+  }
+
+  void back(T by_side, T by_inner, T by_outer, T scale, T &by_centre, T &by_extent) const {
+    by_side /= unit, by_inner /= unit, by_outer /= unit;
+    if (reach < 0) by_inner = 0;
+    if (clipped) by_outer = 0;
+    // The lower end of the hull and of what both have in common, and the upper ends.
+    const T half = T(0.5);
+    T by_low = at_low ? half * -by_outer + half * -by_inner : lower ? -by_outer : -by_inner;
+    T by_high = at_high ? half * by_outer + half * by_inner : higher ? by_outer : by_inner;
+    by_low -= by_side, by_high += by_side;
+    if (inverted) by_low = by_high = half * (by_low + by_high);
+    by_centre = (by_low + by_high) * scale;
+    by_extent = (by_high - by_low) * half * scale;
+  }
+};
+
+template <class T>
+int boxes_of_problem(const void *arguments, int64_t problem, void **) {
+  const hungarian_box_losses &p = *static_cast<const hungarian_box_losses *>(arguments);
+  const bool safe = p.safe;
+  for (int64_t at = problem * p.pairs; at < (problem + 1) * p.pairs; ++at) {
+    const T *box = static_cast<const T *>(p.boxes) + at * 4, *truth = static_cast<const T *>(p.true_boxes) + at * 4;
+    T *distance_slope = static_cast<T *>(p.distance_slope) + at * 4;
+    T *slope = static_cast<T *>(p.apart_slope) + at * 4;
+    T distance = 0;
+    for (int64_t k = 0; k < 4; ++k) {
+      const T difference = box[k] - truth[k];
+      distance += absolute(difference);
+      distance_slope[k] = difference > 0 ? T(1) : difference < 0 ? T(-1) : T(0);
+    }
+    static_cast<T *>(p.distance)[at] = distance;
+
+    const Axis<T> x(box[0], box[2], truth[0], truth[2], safe), y(box[1], box[3], truth[1], truth[3], safe);
+    const T inner = x.inner * y.inner, hull = x.outer * y.outer;
+    const T joint = x.side * y.side + x.true_side * y.true_side - inner;
+    const bool flat = safe && joint <= T(TINY), empty = safe && hull <= T(TINY);
+    const T overlap = flat ? T(0) : inner / joint, gap = empty ? T(0) : (hull - joint) / hull;
+    static_cast<T *>(p.apart)[at] = 1 - (overlap - gap);
+
+    // Of 1 - overlap + gap, by the areas and then by what they are products of.
+    T by_inner = flat ? T(0) : -1 / joint, by_joint = flat ? T(0) : overlap / joint, by_hull = 0;
+    if (!empty) by_joint -= 1 / hull, by_hull = 1 / hull - gap / hull;
+    by_inner -= by_joint;
+    const T scale = safe ? T(0.125) : T(1);
+    x.back(by_joint * y.side, by_inner * y.inner, by_hull * y.outer, scale, slope[0], slope[2]);
+    y.back(by_joint * x.side, by_inner * x.inner, by_hull * x.outer, scale, slope[1], slope[3]);
+  }
+  return 0;
+}
+
 }  // namespace
 
 namespace hungarian {
 
 DetectionKernel HUNGARIAN_NAMED(detection_, HUNGARIAN_VARIANT)(int64_t dtype) {
-  if (dtype == HUNGARIAN_FLOAT32) return {costs_of_problem<float>, losses_of_problem<float>};
-  return {costs_of_problem<double>, losses_of_problem<double>};
+  if (dtype == HUNGARIAN_FLOAT32) return {costs_of_problem<float>, losses_of_problem<float>, boxes_of_problem<float>};
+  return {costs_of_problem<double>, losses_of_problem<double>, boxes_of_problem<double>};
 }
 
 }  // namespace hungarian

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct, the meaning of a field or the set of functions changes. */
-#define HUNGARIAN_ABI 4
+#define HUNGARIAN_ABI 5
 
 enum hungarian_dtype { HUNGARIAN_FLOAT32 = 0, HUNGARIAN_FLOAT64 = 1 };
 
@@ -128,6 +128,23 @@ typedef struct {
 } hungarian_class_losses;
 
 HUNGARIAN_API int64_t hungarian_class_loss(const hungarian_class_losses *losses);
+
+/* The losses of pairs of boxes in cxcywh and their slopes by the predicted boxes. */
+typedef struct {
+  int64_t abi;
+  int64_t dtype;
+  int64_t problems, pairs;
+  int64_t safe; /* as in hungarian_matching_costs */
+  int64_t threads;
+  const void *boxes;      /* [problems, pairs, 4], predicted; everything is row-major */
+  const void *true_boxes; /* [problems, pairs, 4] */
+  void *distance;         /* [problems, pairs] the L1 distance */
+  void *apart;            /* [problems, pairs] one less the GIoU */
+  void *distance_slope;   /* [problems, pairs, 4] */
+  void *apart_slope;      /* [problems, pairs, 4] */
+} hungarian_box_losses;
+
+HUNGARIAN_API int64_t hungarian_box_loss(const hungarian_box_losses *losses);
 
 /* Say what an error code means. */
 HUNGARIAN_API const char *hungarian_message(int64_t error);

@@ -33,12 +33,12 @@ struct Scratch {
 // Solves sample b; returns a hungarian_status, HUNGARIAN_OUT_OF_MEMORY or HUNGARIAN_INTERRUPTED.
 using SolveOne = int (*)(const hungarian_batch &problems, int64_t b, Scratch &scratch);
 
-// Computes one problem of a hungarian_matching_costs or hungarian_class_losses; returns 0 or
-// HUNGARIAN_OUT_OF_MEMORY. `memory` is null at first, for the function to keep memory in.
+// Computes one problem of hungarian_matching_costs, hungarian_class_losses or hungarian_box_losses;
+// returns 0 or HUNGARIAN_OUT_OF_MEMORY. `memory` is null at first, for the function to keep memory in.
 using OfOneProblem = int (*)(const void *arguments, int64_t problem, void **memory);
 
 struct DetectionKernel {
-  OfOneProblem matching_cost, class_loss;
+  OfOneProblem matching_cost, class_loss, box_loss;
 };
 
 SolveOne kernel_base(int64_t dtype);

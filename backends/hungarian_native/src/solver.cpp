@@ -226,6 +226,19 @@ int64_t hungarian_class_loss(const hungarian_class_losses *losses) {
   return for_all(p, variant().detection(p.dtype).class_loss, double(p.queries) * double(p.classes) * 2);
 }
 
+int64_t hungarian_box_loss(const hungarian_box_losses *losses) {
+  if (!losses) return HUNGARIAN_BAD_ARGUMENT;
+  const hungarian_box_losses &p = *losses;
+  if (p.abi != HUNGARIAN_ABI || p.dtype < 0 || p.dtype > HUNGARIAN_FLOAT64 || p.problems < 0 || p.pairs < 0 ||
+      p.threads < 0) {
+    return HUNGARIAN_BAD_ARGUMENT;
+  }
+  if (p.pairs && (!p.boxes || !p.true_boxes || !p.distance || !p.apart || !p.distance_slope || !p.apart_slope)) {
+    return HUNGARIAN_BAD_ARGUMENT;
+  }
+  return for_all(p, variant().detection(p.dtype).box_loss, double(p.pairs) * 40);
+}
+
 const char *hungarian_message(int64_t error) {
   switch (error) {
     case HUNGARIAN_BAD_ARGUMENT:
