@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._backend import Array, Namespace
+from hungarian_core._gradient import with_constant_gradient
 from hungarian_core.costs.classes import LogitStats, as_index, power, times
 from hungarian_core.terms.class_losses import ClassLoss
 from hungarian_core.terms.matches import Matches
@@ -224,16 +225,3 @@ def learned(
         of_object = matches.of_queries(problems.weights)
         losses = times(xp.where(matches.query_matched, of_object, 1), losses, xp)
     return losses if ignored is None else xp.where(ignored, 0, losses)
-
-
-def with_constant_gradient(x: Array, value: Array, slope: Array, backend: Backend) -> Array:
-    """Return `value` `[N, Q]`, whose gradient by `x` `[N, Q, C]` is the given slope, a constant."""
-
-    def forward(x: Array, value: Array, slope: Array) -> tuple[Array, tuple[Array, ...]]:
-        return value * 1, (slope,)
-
-    def backward(residuals: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
-        return g[..., None] * residuals[0], None, None
-
-    backward.linear = True  # type: ignore[attr-defined]  # in g: forward mode may rely on it
-    return backend.custom_vjp(forward, backward)(x, value, slope)

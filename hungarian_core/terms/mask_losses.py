@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._gradient import with_constant_gradient
 from hungarian_core.costs.classes import infinite, power, times
 from hungarian_core.masks.pixels import cross_entropies, flattened, sigmoid
-from hungarian_core.terms.logit_losses import with_constant_gradient
 
 
 def mask_losses(
