@@ -47,11 +47,6 @@ OF_RT_DETR = {
     **{"focal_loss_alpha": 0.75, "focal_loss_gamma": 2.0},
     **{"weight_loss_vfl": 1, "weight_loss_bbox": 5, "weight_loss_giou": 2},
 }
-OF_D_FINE = {
-    **OF_RT_DETR,
-    **{"weight_loss_fgl": 0.15, "weight_loss_ddf": 1.5},
-    **{"max_num_bins": 8, "reg_scale": 4.0, "up": 0.5},
-}
 CE, VFL = ("loss_ce", "loss_bbox", "loss_giou"), ("loss_vfl", "loss_bbox", "loss_giou")
 PEERS = {
     "detr": Peer(
@@ -69,10 +64,6 @@ PEERS = {
     "rt_detr": Peer(
         "loss_rt_detr", "RTDetrForObjectDetectionLoss", "RTDetrHungarianMatcher",
         OF_RT_DETR, VFL, (1, 5, 2), True,
-    ),
-    "d_fine": Peer(
-        "loss_d_fine", "DFineForObjectDetectionLoss", "RTDetrHungarianMatcher",
-        OF_D_FINE, VFL, (1, 5, 2), True,
     ),
 }  # fmt: skip
 # Images with their numbers of objects, for 12 queries.
@@ -204,9 +195,7 @@ def assert_equal(
 @pytest.mark.parametrize("counts", COUNTS)
 @pytest.mark.parametrize("name", PEERS)
 def test_equal(name: str, counts: str, dtype: str) -> None:
-    layers = 1 if name == "d_fine" else 3  # its auxiliary layers want more of the model
-    data = scenes(COUNTS[counts], layers, CLASSES + (name == "detr"))
-    assert_equal(name, data, dtype)
+    assert_equal(name, scenes(COUNTS[counts], 3, CLASSES + (name == "detr")), dtype)
 
 
 @pytest.mark.parametrize("name", ["detr", "hf_deformable", "rt_detr"])

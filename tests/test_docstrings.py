@@ -23,6 +23,7 @@ WITHOUT = {"Backend", "plot_matches"}
 CORE = [
     "hungarian_core",
     "hungarian_core.boxes",
+    "hungarian_core.boxes.distributions",
     "hungarian_core.boxes.rotated",
     "hungarian_core.boxes.solid",
     "hungarian_core.costs",

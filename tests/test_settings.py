@@ -77,7 +77,15 @@ def test_a_backend_shows_its_axis() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("costs", "masks", "boxes", "boxes.rotated", "boxes.solid", "polylines"),
+        *(
+            "costs",
+            "masks",
+            "boxes",
+            "boxes.distributions",
+            "boxes.rotated",
+            "boxes.solid",
+            "polylines",
+        ),
         *("losses.criteria", "gradients", "relaxations", "hnet", "inspection", "testing"),
     ],
 )

@@ -26,11 +26,24 @@ For boxes with positive sides both are equal to rounding. Where corners coincide
 the mean of the slopes on both sides, so the gradient of IoU, GIoU and DIoU is 0 at ``a == b``.
 
 Boxes with an angle are in :mod:`hungarian_core.boxes.rotated`, and boxes in space that are turned
-about the vertical in :mod:`hungarian_core.boxes.solid`.
+about the vertical in :mod:`hungarian_core.boxes.solid`. Boxes by distributions of where their edges
+are, as detectors predict them that refine boxes, are in :mod:`hungarian_core.boxes.distributions`.
 """
 
-from hungarian_core.boxes import rotated, solid
+from hungarian_core.boxes import distributions, rotated, solid
 from hungarian_core.boxes.axis_aligned import Form, Format, area, ciou, convert, diou, giou, iou
 
-__all__ = ["Form", "Format", "area", "ciou", "convert", "diou", "giou", "iou", "rotated", "solid"]
+__all__ = [
+    "Form",
+    "Format",
+    "area",
+    "ciou",
+    "convert",
+    "diou",
+    "distributions",
+    "giou",
+    "iou",
+    "rotated",
+    "solid",
+]
 __dir__ = __all__.copy

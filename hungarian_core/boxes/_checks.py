@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hungarian_core._checks import FORMS, one_of
+from hungarian_core._checks import FORMS, one_of, positive, whole
 from hungarian_core._extents import require_equal, same
 
 FORMATS = {  # with how many axes their boxes have
@@ -59,3 +59,36 @@ def paired(a: tuple[Any, ...], b: tuple[Any, ...], size: int, pairwise: bool) ->
                 f"a has shape {a} and b {b}; expected shapes that broadcast against each "
                 f"other{' before the last two axes' if pairwise else ''}{hint}"
             )
+
+
+def weighting(bins: int, up: float, reg_scale: float) -> int:
+    """Check the options of the offsets of edges, and return how many bins there are."""
+    expected = "an even number of bins, 4 or more"
+    bins = whole("bins", bins, 4, expected)
+    if bins % 2:
+        raise ValueError(f"bins is {bins}; expected {expected}")
+    positive("up", up)
+    positive("reg_scale", reg_scale)
+    return bins
+
+
+def edges(name: str, shape: tuple[Any, ...], bins: int) -> None:
+    """Check that the last two axes of an array hold distributions of a box's edges."""
+    expected = (4, bins + 1)
+    if len(shape) < 2 or not all(map(same, shape[-2:], expected)):
+        raise ValueError(
+            f"{name} has shape {shape}; expected (..., 4, {bins + 1}): left, top, right and "
+            f"bottom, for bins={bins}"
+        )
+    require_equal(f"the last axes of {name}", shape[-2:], expected)
+
+
+def spreads(name: str, shape: tuple[Any, ...], other: str, whole: tuple[Any, ...]) -> None:
+    """Check that an array broadcasts to the shape of another."""
+    pairs = zip(reversed(shape), reversed(whole), strict=False)
+    one = [isinstance(a, int) and a == 1 for a in reversed(shape)]
+    fits = all(same(a, b) or few for (a, b), few in zip(pairs, one, strict=False))
+    if not shape or len(shape) > len(whole) or not fits:
+        raise ValueError(
+            f"{name} has shape {shape} and {other} {whole}; expected one that broadcasts to that"
+        )

@@ -6,16 +6,119 @@ from collections.abc import Sequence
 from typing import Any
 
 from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.losses.union import UnionLoss, union_of_layers
 from hungarian_core.terms.alignment import Alignment
 from hungarian_core.terms.boxes import Boxes
 from hungarian_core.terms.boxes_3d import Boxes3D
 from hungarian_core.terms.classes import Classes
+from hungarian_core.terms.edges import EdgeDistributions
 from hungarian_core.terms.polylines import Polylines
 from hungarian_core.terms.rotated_boxes import RotatedBoxes
 from hungarian_core.terms.tokens import Tokens
 
-__all__ = ["detr3d", "grounding_dino", "map_tr", "mdetr", "mm_grounding_dino", "obb"]
+__all__ = [
+    "UnionLoss",
+    "d_fine",
+    "deimv2",
+    "detr3d",
+    "grounding_dino",
+    "map_tr",
+    "mdetr",
+    "mm_grounding_dino",
+    "obb",
+    "union_of_layers",
+]
 __dir__ = __all__.copy
+
+
+def d_fine(
+    num_classes: int,
+    *,
+    union: bool = True,
+    bins: int = 32,
+    up: float = 0.5,
+    reg_scale: float = 4.0,
+    **options: Any,
+) -> UnionLoss | SetLoss:
+    """Return the criterion of D-FINE.
+
+    Outputs have an axis of layers: ``"logits"`` `(L, B, Q, num_classes)` and ``"boxes"`` `(L, B, Q,
+    4)` in cxcywh, first of the encoder's proposals and of the boxes before refinement, then of the
+    decoder; ``"edges"`` `(D, B, Q, 4, bins + 1)` and ``"references"`` `(B, Q, 4)` of the D decoder
+    layers, see `hungarian_core.terms.EdgeDistributions`. Targets are ``"labels"`` and ``"boxes"``.
+
+    Each layer is matched by focal, L1 and GIoU with the weights 2, 5 and 2. Classes lose the
+    varifocal loss by the layer's own matching, boxes and edges L1, GIoU, FGL and DDF by the union
+    of the layers' matchings, see `UnionLoss`; the weights are 1, 5, 2, 0.15 and 1.5. Queries for
+    denoising are another call, with their matching as `assignment`; there the authors balance
+    matched and other queries of DDF by the numbers of the ordinary call, here it is by their own,
+    as in transformers.
+
+    Transformers' port has no union, no FGL of the last layer and no boxes before refinement; it
+    limits boxes to 0 to 1 first. But for these, ``union=False`` is equal to it.
+
+    Args:
+        num_classes: The number of classes.
+        union: Whether boxes and edges take the union of the layers' matchings. Without, the result
+            is a `hungarian_core.SetLoss`.
+        bins: As for `hungarian_core.boxes.distributions.offsets`.
+        up: Likewise.
+        reg_scale: Likewise.
+        **options: Those of `hungarian_core.SetLoss`.
+
+    Reference:
+        Peng et al., D-FINE: Redefine Regression Task of DETRs as Fine-grained Distribution
+        Refinement, ICLR 2025; the configuration dfine_hgnetv2 of its repository.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> boxes = rng.uniform(0.2, 0.4, size=(4, 1, 10, 4))  # of encoder and decoder
+        >>> outputs = {"logits": np.zeros((4, 1, 10, 80)), "boxes": boxes, "references": boxes[1]}
+        >>> outputs["edges"] = rng.normal(size=(2, 1, 10, 4, 33))
+        >>> targets = [{"labels": np.array([3]), "boxes": boxes[-1, 0, 5:6]}]
+        >>> losses = hc.criteria.d_fine(80)(outputs, targets).losses
+        >>> {name: x.shape for name, x in losses.items()}
+        {'class': (4,), 'bbox': (4,), 'giou': (4,), 'fgl': (4,), 'ddf': (4,)}
+    """
+    classes = Classes(num_classes, loss="varifocal", cost_weight=2.0, alpha=0.75)
+    return _refining(classes, union, bins, up, reg_scale, options)
+
+
+def deimv2(
+    num_classes: int,
+    *,
+    union: bool = True,
+    bins: int = 32,
+    up: float = 0.5,
+    reg_scale: float = 4.0,
+    **options: Any,
+) -> UnionLoss | SetLoss:
+    """Return the criterion of DEIMv2.
+
+    It is that of `d_fine`, with the matchability-aware loss of exponent 1.5 in the place of the
+    varifocal one; arrays, and what is said of denoising, are the same. What is not included: the
+    cost ``-p * IoU**4`` by which its repository matches from a late epoch on. The smallest models
+    have neither edges nor the union: they are `DetrLoss` with ``class_loss="mal"``, ``gamma=1.5``,
+    ``cost_gamma=2`` and ``class_cost=2``.
+
+    Args:
+        num_classes: The number of classes.
+        union: As for `d_fine`; transformers call it `use_dense_one_to_one`.
+        bins: As for `hungarian_core.boxes.distributions.offsets`.
+        up: Likewise.
+        reg_scale: Likewise.
+        **options: Those of `hungarian_core.SetLoss`.
+
+    Reference:
+        Huang et al., Real-Time Object Detection Meets DINOv3, 2025, the configuration deimv2 of its
+        repository; the classes' loss is that of DEIM, CVPR 2025.
+
+    Examples:
+        >>> hc.criteria.deimv2(80, union=False).terms[0]
+        Classes(num_classes=80, loss='mal', cost_weight=2.0, gamma=1.5, cost_gamma=2.0)
+    """
+    classes = Classes(num_classes, loss="mal", cost_weight=2.0, gamma=1.5, cost_gamma=2.0)
+    return _refining(classes, union, bins, up, reg_scale, options)
 
 
 def detr3d(num_classes: int, **options: Any) -> SetLoss:
@@ -223,3 +326,13 @@ def obb(num_classes: int, *, period: float | None = None, **options: Any) -> Set
         "kld", bbox_weight=5.0, angle_weight=5.0, overlap_weight=2.0, period=period
     )
     return SetLoss([Classes(num_classes, loss="focal", weight=2.0), boxes], **options)
+
+
+def _refining(
+    classes: Classes, union: bool, bins: int, up: float, reg_scale: float, options: dict[str, Any]
+) -> UnionLoss | SetLoss:
+    """Return the criterion of a model that refines boxes by distributions of their edges."""
+    boxes, edges = Boxes(), EdgeDistributions(bins=bins, up=up, reg_scale=reg_scale)
+    if union:
+        return UnionLoss([classes], [boxes, edges], **options)
+    return SetLoss([classes, boxes, edges], **options)

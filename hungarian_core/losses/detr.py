@@ -245,15 +245,13 @@ class DetrLoss(Loss):
     def preset(cls, name: str, num_classes: int, **changes: Any) -> DetrLoss:
         """Return the loss with published settings.
 
-        A preset is what this class has of a model's loss. That is all of it but for one: D-FINE has
-        two more terms, fine-grained localisation and its distillation (FGL and DDF). Models whose
-        criteria have other terms are in :mod:`hungarian_core.criteria`.
+        A preset is all of a model's loss. Models whose criteria have other terms, such as D-FINE,
+        are in :mod:`hungarian_core.criteria`.
 
         Args:
             name: ``"detr"``, ``"yolos"``, ``"table_transformer"``, ``"deformable"``,
-                ``"conditional"``, ``"dab"``, ``"dino"``, ``"rt_detr"``, ``"d_fine"``,
-                ``"lw_detr"``, ``"rf_detr"``, ``"hf_deformable"``, ``"maskformer"`` or
-                ``"mask2former"``.
+                ``"conditional"``, ``"dab"``, ``"dino"``, ``"rt_detr"``, ``"lw_detr"``,
+                ``"rf_detr"``, ``"hf_deformable"``, ``"maskformer"`` or ``"mask2former"``.
             num_classes: As for `DetrLoss`.
             **changes: Arguments of `DetrLoss` to set otherwise.
 

@@ -20,8 +20,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dab": _FOCAL,
     "dino": _FOCAL,
     "rt_detr": {**_FOCAL, "class_loss": "varifocal", "alpha": 0.75},
-    # Without the terms FGL and DDF of D-FINE.
-    "d_fine": {**_FOCAL, "class_loss": "varifocal", "alpha": 0.75},
     "lw_detr": {**_FOCAL, "class_loss": "ia_bce"},
     "rf_detr": {**_FOCAL, "class_loss": "ia_bce"},
     "hf_deformable": {**_FOCAL, "class_cost": 1.0},

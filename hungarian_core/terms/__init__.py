@@ -6,6 +6,7 @@ from hungarian_core.terms.boxes_3d import Boxes3D
 from hungarian_core.terms.class_losses import CLASS_LOSSES, ClassLoss, asymmetric
 from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.comparison import Comparison, Pairs
+from hungarian_core.terms.edges import EdgeDistributions
 from hungarian_core.terms.masks import Masks
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.polylines import Polylines
@@ -26,6 +27,7 @@ __all__ = [
     "ClassLoss",
     "Classes",
     "Comparison",
+    "EdgeDistributions",
     "Masks",
     "Matches",
     "MatchingProblems",

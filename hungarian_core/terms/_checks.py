@@ -196,6 +196,46 @@ def letters(*sides: Mapping[str, tuple[tuple[Any, ...], Extents]]) -> None:
                 require_equal(f"{letter} of {name} and {other}", (extent,), (first,))
 
 
+def edges(
+    shapes: Mapping[str, tuple[Any, ...]], bins: int, layered: bool, front: tuple[Any, ...]
+) -> None:
+    """Check the shapes of distributions of edges and of their references.
+
+    Args:
+        shapes: Those of both, by key.
+        bins: One less than the number of places.
+        layered: Whether other outputs have an axis of layers, of which edges may have fewer.
+        front: `(L, B, Q)`.
+    """
+    (name, shape), (other, of_other) = shapes.items()
+    layers = shape[:1] if layered and len(shape) == 5 else ()
+    expected = (*layers, *front[1:], 4, bins + 1)
+    few = all(x <= y for x, y in zip(layers, front, strict=False) if isinstance(x + y, int))
+    if not _fits(shape, expected) or not few:
+        more = f", or of the last layers, {front[0]} at most" if layered else ""
+        raise ValueError(
+            f"{name} has shape {shape}; expected {_text(*expected[len(layers) :])}{more}, with "
+            f"bins={bins}"
+        )
+    _require(name, shape, expected)
+    expected = expected[:-1] if len(of_other) == len(shape) - 1 else (*front[1:], 4)
+    if not _fits(of_other, expected):
+        raise ValueError(
+            f"{other} has shape {of_other}; expected {_text(*front[1:], 4)}, or "
+            f"{_text(*shape[:-1])} as {name}"
+        )
+    _require(other, of_other, expected)
+
+
+def layers_of_matchings(shape: tuple[Any, ...]) -> None:
+    """Check that matchings, the objects of queries, have an axis of layers."""
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"assignment has the objects of queries in the shape {shape}; expected (L, B, Q), or "
+            "(L, B, groups, Q): matchings of decoder layers"
+        )
+
+
 def keypoints(name: str, shape: tuple[Any, ...], count: int) -> None:
     """Check that there is a sigma for every keypoint of `(..., K, 2)`."""
     if not same(shape[-2], count):
