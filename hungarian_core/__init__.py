@@ -2,7 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hungarian_core import boxes, costs, gradients, hnet, masks, polylines, relaxations, terms
+from hungarian_core import (
+    boxes,
+    costs,
+    denoising,
+    gradients,
+    hnet,
+    masks,
+    polylines,
+    relaxations,
+    terms,
+)
 from hungarian_core._backend import Backend, Problem, Solution
 from hungarian_core._conversion import host_array
 from hungarian_core._registry import backends, bind, get_backend
@@ -56,6 +66,7 @@ __all__ = [
     "costs",
     "count_invalid",
     "criteria",
+    "denoising",
     "explain",
     "fenchel_young_loss",
     "get_backend",

@@ -27,6 +27,7 @@ CORE = [
     "hungarian_core.boxes.rotated",
     "hungarian_core.boxes.solid",
     "hungarian_core.costs",
+    "hungarian_core.denoising",
     "hungarian_core.gradients",
     "hungarian_core.hnet",
     "hungarian_core.hnet.data",

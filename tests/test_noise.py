@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import hungarian_core as hc
-from hungarian_core.relaxations.noise import _gaussian, _gumbel, _uniform, noise_like, threefry
+from hungarian_core.relaxations.noise import _gaussian, _gumbel, noise_like, threefry, uniform
 
 # Of the file kat_vectors of Random123: the counter, the key, and the words they make.
 KNOWN = (
@@ -71,7 +71,7 @@ def test_uniform_numbers_stay_inside(dtype: Any) -> None:
     """At both ends of the words, where rounding would reach 0 or 1."""
     ends = np.array([0, -1, -(2**31), 2**31 - 1], np.int32)
     more = None if dtype == np.float32 else ends
-    found = _uniform(ends, more, dtype, xp)
+    found = uniform(ends, more, dtype, xp)
     assert ((found > 0) & (found < 1)).all()
     for noise in (*_gaussian(found, found, xp), _gumbel(found, xp)):
         assert np.isfinite(noise).all()

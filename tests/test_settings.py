@@ -86,7 +86,15 @@ def test_a_backend_shows_its_axis() -> None:
             "boxes.solid",
             "polylines",
         ),
-        *("losses.criteria", "gradients", "relaxations", "hnet", "inspection", "testing"),
+        *(
+            "denoising",
+            "losses.criteria",
+            "gradients",
+            "relaxations",
+            "hnet",
+            "inspection",
+            "testing",
+        ),
     ],
 )
 def test_a_module_lists_what_there_is(name: str) -> None:

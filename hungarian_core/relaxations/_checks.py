@@ -48,7 +48,7 @@ def numbers(
             zero = name == "noise_scale"  # no noise is fine
             value = _number(name, value, zero, like, backend, xp)
         elif name == "seed":
-            value = _seed(value, like, backend, xp)
+            value = seed_of(value, like, backend, xp)
         found |= {name: value}
     return found
 
@@ -98,7 +98,8 @@ def _finite(name: str, number: float, zero: bool, wanted: str, like: Array, xp: 
         )
 
 
-def _seed(value: Any, like: Array, backend: Backend, xp: Namespace) -> int | Array:
+def seed_of(value: Any, like: Array, backend: Backend, xp: Namespace) -> int | Array:
+    """Return a seed, checked: a number, or an array of one."""
     if _checks.is_whole(value):
         value = int(value)
         if not 0 <= value < 2**64:

@@ -40,12 +40,12 @@ def noise_like(x: Array, count: int, seed: int | Array, kind: Noise, backend: Ba
     place = xp.reshape(xp.astype(place, xp.int32), (1, *shape))
     turn = xp.astype(backend.asarray(list(range(pairs)), like=x), xp.int32)
     turn = xp.reshape(turn, (pairs, *(1 for _ in shape)))
-    key = _key(seed, turn, backend, xp)
+    key = key_of(seed, turn, backend, xp)
     u, v = threefry(key, (place, turn), xp)
     low_u = low_v = None
     if x.dtype == xp.float64:  # the digits that float32 lacks, from counters of their own
         low_u, low_v = threefry(key, (place, turn + -(2**31)), xp)
-    u, v = _uniform(u, low_u, x.dtype, xp), _uniform(v, low_v, x.dtype, xp)
+    u, v = uniform(u, low_u, x.dtype, xp), uniform(v, low_v, x.dtype, xp)
     both = _gaussian(u, v, xp) if kind == "gaussian" else (_gumbel(u, xp), _gumbel(v, xp))
     return xp.reshape(xp.stack(both, axis=1), (2 * pairs, *shape))[:count, ...]
 
@@ -74,7 +74,7 @@ def _rotated(x: Array, by: int, xp: Namespace) -> Array:
     return xp.bitwise_or(xp.bitwise_left_shift(x, by), fallen)
 
 
-def _key(seed: int | Array, like: Array, backend: Backend, xp: Namespace) -> tuple[Array, Array]:
+def key_of(seed: int | Array, like: Array, backend: Backend, xp: Namespace) -> tuple[Array, Array]:
     """Return the two words of a seed, in the shape of `like`."""
     blank = xp.zeros_like(like)
     if isinstance(seed, int):
@@ -87,7 +87,7 @@ def _signed(word: int) -> int:
     return word - 2**32 if word >= 2**31 else word
 
 
-def _uniform(word: Array, more: Array | None, dtype: Any, xp: Namespace) -> Array:
+def uniform(word: Array, more: Array | None, dtype: Any, xp: Namespace) -> Array:
     """Return numbers above 0 and below 1, small ones to full precision, from 32 or 53 bits."""
     high = xp.bitwise_and(xp.bitwise_right_shift(word, 8), 2**24 - 1)
     u = xp.astype(xp.bitwise_and(word, 2**8 - 1), dtype)
