@@ -253,6 +253,8 @@ def tensorflow() -> list[Driver]:
         name = "tensorflow-unknown"
         static_shapes = False
         thorough = thorough_native = True  # one program serves all shapes
+        # Long losses are traced anew for each option; test_tensorflow_extents.py has them as well.
+        thorough_eager = False
 
         def trace(self, function: Function) -> Function:
             @functools.cache
