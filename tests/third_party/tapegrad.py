@@ -119,6 +119,7 @@ bitwise_and, bitwise_or, bitwise_xor, bitwise_left_shift, bitwise_right_shift = 
     for f in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift)
 )
 floor = _without_gradient(np.floor)
+round = _without_gradient(np.round)
 isfinite, isnan, nonzero = (_without_gradient(f) for f in (np.isfinite, np.isnan, np.nonzero))
 min = _without_gradient(np.min)
 maximum, minimum = (_without_gradient(f) for f in (np.maximum, np.minimum))
