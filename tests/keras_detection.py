@@ -170,7 +170,7 @@ def test_the_core_takes_the_tensors_of_keras() -> None:
     ("options", "message"),
     [
         ({"preset": "detr2"}, "preset is 'detr2'; expected one of 'detr'"),
-        ({"class_loss": "bce"}, "class_loss is 'bce'; expected one of"),
+        ({"class_loss": "hinge"}, "class_loss is 'hinge'; expected one of"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], message: str) -> None:

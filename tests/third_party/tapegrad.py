@@ -53,7 +53,7 @@ class Tensor:
     def __getitem__(self, key: Any) -> Tensor:
         def pull(g: np.ndarray) -> np.ndarray:
             back = np.zeros(self.shape, g.dtype)
-            back[key] = g
+            np.add.at(back, key, g)  # An entry may have been taken more than once.
             return back
 
         return Tensor(self.data[key], (self, pull))
@@ -229,7 +229,7 @@ def tanh(x: Tensor, /) -> Tensor:
 
 
 def take(x: Tensor, indices: Any, /, *, axis: int = 0) -> Tensor:
-    return x[(slice(None),) * axis + (indices.data,)]
+    return x[(slice(None),) * (axis % x.ndim) + (indices.data,)]
 
 
 def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
@@ -272,10 +272,10 @@ def gradients(out: Tensor, inputs: list[Tensor], upstream: np.ndarray) -> list[n
             # As in any framework, what becomes no number on the way back is no warning.
             with np.errstate(divide="ignore", invalid="ignore"):
                 g = pull(grads[id(x)])
-            if g is None:  # a constant
-                continue
-            g = _unbroadcast(g, source.shape)
-            grads[id(source)] = grads[id(source)] + g if id(source) in grads else g
+                if g is None:  # a constant
+                    continue
+                g = _unbroadcast(g, source.shape)
+                grads[id(source)] = grads[id(source)] + g if id(source) in grads else g
     return [grads.get(id(x)) for x in inputs]
 
 
