@@ -273,14 +273,50 @@ def test_the_authors(counts: tuple[int, int]) -> None:
             matched.append(is_matched[:, None].expand(-1, 4))
         if 0 <= refined < len(outputs["edges"]) - 1:
             kl, at = torch.stack(each), torch.stack(matched)
-            positive, negative = at.sum() ** 0.5, (~at).sum() ** 0.5
+            positive, negative = (x.sum().double() ** 0.5 for x in (at, ~at))
             ddf = kl[at].mean() * positive + kl[~at].mean() * negative
             total = total + 1.5 * ddf / (positive + negative)
-    torch.testing.assert_close(found.total, total, rtol=1e-7, atol=0)
+    torch.testing.assert_close(found.total, total, rtol=1e-12, atol=0)
     for x in (found.total, total):
         (UPSTREAM * x).backward()
     for key in ("logits", "boxes", "edges"):
-        torch.testing.assert_close(ours[key].grad, theirs[key].grad, rtol=1e-6, atol=1e-8, msg=key)
+        torch.testing.assert_close(ours[key].grad, theirs[key].grad, rtol=1e-9, atol=1e-13, msg=key)
+
+
+def test_denoising_of_the_authors() -> None:
+    """Its DDF is balanced by the queries of the ordinary call: values and slopes, in float64."""
+    counts = (3, 5)
+    outputs, targets = scene(counts, QUERIES, torch.float64)
+    loss = hc.criteria.d_fine(CLASSES)
+    union = hc.criteria.union_of_layers(loss(outputs, targets).assignment)
+    balance = torch.stack([(union >= 0).sum(), (union < 0).sum()])
+    _, given = denoising(counts)
+    noised, _ = scene(counts, given.shape[1], torch.float64)
+    edges = noised["edges"].clone().requires_grad_()
+    of_decoder = {k: x[1:] if k in ("logits", "boxes") else x for k, x in noised.items()}
+    found = loss(
+        {**of_decoder, "edges": edges, "balance": balance}, targets, assignment=given
+    ).losses["ddf"]
+    theirs = noised["edges"].clone().requires_grad_()
+    matched, (positive, negative) = given >= 0, balance.double() ** 0.5
+    expected = []
+    for layer in range(LAYERS - 1):
+        boxes, certain = of_decoder["boxes"][layer], of_decoder["logits"][-1].sigmoid().amax(-1)
+        for image, target in enumerate(targets):
+            at = matched[image]
+            truth = target["boxes"][given[image][at]]
+            certain[image, at] = hc.boxes.iou(boxes[image, at], truth, format="cxcywh")
+        kl = torch.nn.functional.kl_div(
+            (theirs[layer] / 5).log_softmax(-1), (noised["edges"][-1] / 5).softmax(-1),
+            reduction="none",
+        )  # fmt: skip
+        each = certain[..., None] * 25 * kl.sum(-1)
+        both = each[matched].mean() * positive + each[~matched].mean() * negative
+        expected.append(1.5 * both / (positive + negative))
+    torch.testing.assert_close(found[:-1], torch.stack(expected), rtol=1e-12, atol=0)
+    for x in (found.sum(), sum(expected)):
+        (UPSTREAM * x).backward()
+    torch.testing.assert_close(edges.grad, theirs.grad, rtol=1e-9, atol=1e-13)
 
 
 def test_coding() -> None:

@@ -50,9 +50,9 @@ def d_fine(
     Each layer is matched by focal, L1 and GIoU with the weights 2, 5 and 2. Classes lose the
     varifocal loss by the layer's own matching, boxes and edges L1, GIoU, FGL and DDF by the union
     of the layers' matchings, see `UnionLoss`; the weights are 1, 5, 2, 0.15 and 1.5. Queries for
-    denoising are another call, with their matching as `assignment`; there the authors balance
-    matched and other queries of DDF by the numbers of the ordinary call, here it is by their own,
-    as in transformers.
+    denoising are another call, with their matching as `assignment` and, for the authors' DDF,
+    ``"balance"``: the numbers of queries that have an object in the union of the ordinary call, and
+    that have none; in transformers they are the call's own.
 
     Transformers' port has no union, no FGL of the last layer and no boxes before refinement; it
     limits boxes to 0 to 1 first. But for these, ``union=False`` is equal to it.

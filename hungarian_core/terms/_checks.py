@@ -227,6 +227,13 @@ def edges(
     _require(other, of_other, expected)
 
 
+def balance(name: str, shape: tuple[Any, ...]) -> None:
+    """Check how much matched and other queries count."""
+    if len(shape) != 1 or not same(shape[0], 2):
+        raise ValueError(f"{name} has shape {shape}; expected (2,): of matched and other queries")
+    require_equal(name, shape, (2,))
+
+
 def layers_of_matchings(shape: tuple[Any, ...]) -> None:
     """Check that matchings, the objects of queries, have an axis of layers."""
     if len(shape) not in (3, 4):

@@ -24,6 +24,7 @@ class EdgeInputs(NamedTuple):
     boxes: Array  # [n, Q, 4], constant
     truth: Array  # [n, M, 4]
     confidence: Array | None  # [b, Q] of the problems of the last layer, constant
+    balance: Array | None  # [2], of matched and of other queries
     layers: Any  # n / b
     skipped: Any  # N - n
 
@@ -50,7 +51,9 @@ class EdgeDistributions(Term):
     right and bottom; ``"references"`` `(B, Q, 4)`, for all layers, or `(L, B, Q, 4)`; ``"boxes"``
     and ``"logits"`` as for `Boxes` and `Classes` with a sigmoid loss. Edges may be of fewer layers
     than the boxes: then they are of the last ones, and earlier layers, such as an encoder's
-    proposals, have losses of 0.
+    proposals, have losses of 0. ``"balance"`` `(2,)`, if it is there, says in the place of the two
+    n how much matched and other queries count in all: D-FINE has these numbers of its ordinary
+    queries for those of denoising too.
 
     Args:
         fgl_weight, ddf_weight: The weights in the loss. With ``ddf_weight=0`` there is no ``"ddf"``
@@ -59,7 +62,7 @@ class EdgeDistributions(Term):
         temperature: What logits are divided by before distributions are compared.
         form: As for `hungarian_core.DetrLoss`, of the IoU.
         on: The key of the boxes in both outputs and targets.
-        edges, references, logits: The keys of these in the outputs.
+        edges, references, logits, balance: The keys of these in the outputs.
 
     Raises:
         ValueError: An option is out of range.
@@ -91,6 +94,7 @@ class EdgeDistributions(Term):
         edges: str = "edges",
         references: str = "references",
         logits: str = "logits",
+        balance: str = "balance",
     ) -> None:
         self.weights = {"fgl": _checks.weight("fgl_weight", fgl_weight)}
         ddf_weight = _checks.weight("ddf_weight", ddf_weight)
@@ -101,7 +105,8 @@ class EdgeDistributions(Term):
         self.temperature, self.form = _checks.plain(temperature), form
         self.on, self.edges, self.references, self.logits = on, edges, references, logits
         self.outputs, self.fields = {on: (4,)}, {on: (4,)}
-        self.optional = (edges, references)  # which may be of fewer layers
+        self.balance = balance
+        self.optional = (edges, references, balance)  # the first two may be of fewer layers
         if ddf_weight:
             self.weights = {**self.weights, "ddf": ddf_weight}
             self.outputs = {**self.outputs, logits: ("C",)}
@@ -136,14 +141,19 @@ class EdgeDistributions(Term):
             return xp.where(there, x, xp.zeros_like(x))
 
         boxes = backend.stop_gradient(problems.of_queries(outputs[self.on]))
-        confidence = None
+        confidence = balance = None
         if "ddf" in self.weights:
             logits = problems.of_queries(outputs[self.logits])[problems.size - each :, ...]
             confidence, _ = sigmoid(xp.max(backend.stop_gradient(logits), axis=-1), xp)
+            balance = outputs.get(self.balance)
+        if balance is not None:
+            checks.balance(self.balance, backend.shape(balance))
+            _checks.real(self.balance, balance, xp)
+            balance = backend.stop_gradient(xp.astype(balance, problems.dtype, copy=False))
         return EdgeInputs(
             of_last(edges, 4, self.bins + 1), backend.stop_gradient(of_last(references, 4)),
             boxes[skipped:, ...], problems.of_truth(fields[self.on])[skipped:, ...], confidence,
-            layers, skipped,
+            balance, layers, skipped,
         )  # fmt: skip
 
     def pair_losses(
@@ -178,27 +188,25 @@ class EdgeDistributions(Term):
         last = _of_last(matches, inputs.skipped)
         each, queries = shape(inputs.confidence)
         size, layers = (inputs.layers, each, queries), inputs.layers
-        edges = xp.reshape(inputs.edges, (*size, 4, self.bins + 1))
-        losses = 0.25 * xp.sum(
-            distributions.divergence(
-                edges, edges[-1:, ...], temperature=self.temperature, backend=problems.backend
-            ),
-            axis=-1,
-        )
         matched = counted = xp.reshape(last.query_matched, size)
         others = ~matched
         if problems.query_mask is not None:
             others = others & xp.reshape(problems.query_mask[inputs.skipped :, ...], size)
+        edges = xp.reshape(inputs.edges, (*size, 4, self.bins + 1))
+        teacher = edges[-1:, ...]
         if problems.ignore is not None:
             ignored = matches.of_queries(problems.ignore)[inputs.skipped :, ...]
             counted = matched & ~xp.reshape(ignored, size)
+            # No gradient is to meet what an ignored query holds.
+            edges = xp.where((counted | others)[..., None, None], edges, xp.zeros_like(edges))
+        each_edge = distributions.divergence(
+            edges, teacher, temperature=self.temperature, backend=problems.backend
+        )
+        losses = 0.25 * xp.sum(each_edge, axis=-1)
         overlap = last.from_pairs(self._iou(problems, inputs, last))
         certain = xp.broadcast_to(inputs.confidence[None, ...], size)
         losses = times(xp.where(matched, xp.reshape(overlap, size), certain), losses, xp)
-        share = xp.zeros_like(losses)
-        for chosen in (counted, others):
-            number = xp.sum(xp.astype(chosen, losses.dtype), axis=(1, 2), keepdims=True)
-            share = share + xp.where(chosen, 1 / xp.sqrt(xp.where(number > 0, number, 1)), 0)
+        share = _shares((counted, others), inputs.balance, problems)
         losses = xp.where(share > 0, times(share, losses, xp), 0)
         if problems.weights is not None:
             weights = matches.of_queries(problems.weights)[inputs.skipped :, ...]
@@ -241,3 +249,17 @@ def _with_first(losses: Array, like: Array, skipped: Any, problems: MatchingProb
         return losses
     first = problems.xp.zeros_like(like[:skipped, ...], dtype=losses.dtype)
     return problems.xp.concat([first, losses], axis=0)
+
+
+def _shares(parts: tuple[Array, Array], balance: Array | None, problems: MatchingProblems) -> Array:
+    """Return what the queries of two parts `[L, b, Q]` count: of a part of n, the root of n in all.
+
+    Or the root of what `balance` has in the place of n.
+    """
+    xp, found = problems.xp, []
+    for k, part in enumerate(parts):
+        number = xp.sum(xp.astype(part, problems.dtype), axis=(1, 2), keepdims=True)
+        number = xp.where(number > 0, number, 1)
+        count = number if balance is None else xp.reshape(balance[k], (1, 1, 1))
+        found.append(xp.where(part, xp.sqrt(count) / number, 0))
+    return found[0] + found[1]
