@@ -24,6 +24,7 @@ from hungarian_core.assignment import (
     count_invalid,
     linear_sum_assignment,
 )
+from hungarian_core.capacities import ManyAssignment, assign_many
 from hungarian_core.gradients import assignment_cost, fenchel_young_loss
 from hungarian_core.losses import criteria
 from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
@@ -48,6 +49,7 @@ __all__ = [
     "DetrLoss",
     "Explanation",
     "HungarianLoss",
+    "ManyAssignment",
     "MaskLoss",
     "Problem",
     "Relaxation",
@@ -57,6 +59,7 @@ __all__ = [
     "StabilityMeter",
     "Targets",
     "assign",
+    "assign_many",
     "assignment_cost",
     "assignment_matrix",
     "backends",

@@ -177,3 +177,10 @@ def test_calls_out_of_a_program_keep_64_bits_that_a_context_allows() -> None:
     assert match.col4row.dtype == np.int64
     assert match.u.dtype == match.cost.dtype == np.float64
     np.testing.assert_allclose(match.cost, best, rtol=0, atol=1e-13)
+
+
+def test_a_program_reads_no_capacity() -> None:
+    """The greatest capacity is a shape, which has to be told where the values are not known."""
+    cost, capacity = jnp.ones((2, 5)), jnp.asarray([1, 2])
+    with pytest.raises(ValueError, match="max_capacity is None, and capacity is an array"):
+        jax.jit(hj.assign_many)(cost, capacity)

@@ -9,14 +9,17 @@ from hungarian_core import (
     AlignedLosses,
     Assignment,
     DetectionLosses,
+    ManyAssignment,
     Relaxation,
     SetLosses,
     Targets,
     bind,
 )
+from hungarian_core.denoising import DenoisingQueries
 from hungarian_jax._backend import JaxBackend, backend
 
 assign = bind(_core.assign, backend)
+assign_many = bind(_core.assign_many, backend)
 assignment_cost = bind(_core.assignment_cost, backend)
 assignment_matrix = bind(_core.assignment_matrix, backend)
 count_invalid = bind(_core.count_invalid, backend)
@@ -35,7 +38,8 @@ except ModuleNotFoundError as _error:
     if _error.name != "absl":
         raise
 else:
-    for _kind in (AlignedLosses, Assignment, DetectionLosses, Relaxation, SetLosses, Targets):
+    _KINDS = (AlignedLosses, Assignment, DetectionLosses, DenoisingQueries, ManyAssignment)
+    for _kind in (*_KINDS, Relaxation, SetLosses, Targets):
         _export.register_namedtuple_serialization(
             _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
         )
@@ -110,6 +114,7 @@ __all__ = [
     "SetLoss",
     "Targets",
     "assign",
+    "assign_many",
     "assignment_cost",
     "assignment_matrix",
     "backend",

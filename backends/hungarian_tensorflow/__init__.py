@@ -7,6 +7,7 @@ from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_tensorflow._backend import backend
 
 assign = bind(_core.assign, backend)
+assign_many = bind(_core.assign_many, backend)
 assignment_cost = bind(_core.assignment_cost, backend)
 assignment_matrix = bind(_core.assignment_matrix, backend)
 count_invalid = bind(_core.count_invalid, backend)
@@ -82,6 +83,7 @@ __all__ = [
     "SetLoss",
     "Targets",
     "assign",
+    "assign_many",
     "assignment_cost",
     "assignment_matrix",
     "backend",

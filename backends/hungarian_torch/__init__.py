@@ -15,6 +15,7 @@ from hungarian_torch._losses import (
 from hungarian_torch._transformers import TransformersLoss
 
 assign = bind(_core.assign, backend)
+assign_many = bind(_core.assign_many, backend)
 assignment_cost = bind(_core.assignment_cost, backend)
 assignment_matrix = bind(_core.assignment_matrix, backend)
 count_invalid = bind(_core.count_invalid, backend)
@@ -38,6 +39,7 @@ __all__ = [
     "Targets",
     "TransformersLoss",
     "assign",
+    "assign_many",
     "assignment_cost",
     "assignment_matrix",
     "backend",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hungarian_core.assignment import Assignment
+from hungarian_core.capacities import ManyAssignment
 
 
 def concrete(name: str, traced: bool) -> None:
@@ -20,7 +21,8 @@ def concrete(name: str, traced: bool) -> None:
 
 def assignment(x: Any) -> None:
     """Check that something is an assignment, or the tuple of its fields."""
-    if not isinstance(x, tuple) or len(x) != len(Assignment._fields):
+    fields = len(Assignment._fields)
+    if not isinstance(x, tuple) or len(x) != fields or isinstance(x, ManyAssignment):
         raise TypeError(
             f"assignment is a {type(x).__name__}; expected an Assignment, which assign returns, as "
             "the first argument, and the costs as the second"

@@ -9,6 +9,7 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
 from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment
+from hungarian_core.capacities import ManyAssignment
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.pairs import warn_if_swapped
 from hungarian_core.terms import _checks as checks
@@ -117,7 +118,7 @@ def given_matches(assignment: Assignment | Array, call: Call) -> Matches:
     problems = call.problems
     backend, xp = problems.backend, problems.xp
     layers, images, groups = problems.batch_axes
-    solved = isinstance(assignment, Assignment)
+    solved = isinstance(assignment, (Assignment, ManyAssignment))
     at = backend.asarray(assignment.row4col if solved else assignment, like=problems.mask)
     front = (layers, images) if problems.layered else (images,)
     if solved:

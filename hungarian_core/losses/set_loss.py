@@ -152,9 +152,10 @@ class SetLoss(Loss):
                 a pair. With groups, Q is the number of queries of one.
             query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query.
             assignment: A matching to take instead of the one of least cost: an `Assignment` as
-                `match` returns it, or for each query the index of its object or -1, integers
-                `(B, Q)` or `(L, B, Q)`. There an object may have several queries, and the number
-                of objects that losses are divided by is that of the pairs.
+                `match` returns it, a `ManyAssignment` of the same problems, or for each query the
+                index of its object or -1, integers `(B, Q)` or `(L, B, Q)`. There an object may
+                have several queries, and the number of objects that losses are divided by is that
+                of the pairs.
             weights: By name, weights to take in this call instead of the terms' own, as of a
                 schedule or of parameters that are learnt: numbers, or arrays `()`.
 

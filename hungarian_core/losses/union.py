@@ -11,6 +11,7 @@ from hungarian_core._registry import get_backend
 from hungarian_core._settings import passing_on
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment
+from hungarian_core.capacities import ManyAssignment
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import Outputs
@@ -49,7 +50,8 @@ def union_of_layers(
         >>> hc.criteria.union_of_layers(layers)
         array([[ 0,  1,  0, -1]])
     """
-    rows = assignment.row4col if isinstance(assignment, Assignment) else assignment
+    solved = isinstance(assignment, (Assignment, ManyAssignment))
+    rows = assignment.row4col if solved else assignment
     backend = get_backend(backend, assignment=rows)
     rows, xp = backend.asarray(rows), backend.namespace(rows)
     shape = backend.shape(rows)

@@ -107,7 +107,7 @@ def _without_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-for _name in ("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor"):
+for _name in ("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "floordiv"):
     setattr(Tensor, f"__{_name}__", _without_gradient(getattr(np.ndarray, f"__{_name}__")))
 Tensor.__invert__ = _without_gradient(np.ndarray.__invert__)  # type: ignore[attr-defined]
 
