@@ -144,4 +144,4 @@ def given_matches(assignment: Assignment | Array, call: Call) -> Matches:
     if call.failed is not None:
         failed = failed | call.failed
     at = xp.where(wrong | failed[:, None], -1, at)
-    return matches_given(problems, at, failed)
+    return matches_given(problems, at, failed, isinstance(assignment, Assignment))

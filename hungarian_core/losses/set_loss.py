@@ -14,7 +14,13 @@ from hungarian_core.costs.weighted import sum_of
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import Call, Outputs, given_matches, image_column, read_call
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
-from hungarian_core.losses.sums import divisors, there, weighed_pairs, weighed_queries
+from hungarian_core.losses.sums import (
+    divisors,
+    there,
+    weighed_pairs,
+    weighed_queries,
+    without_ignored,
+)
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.matches import Matches, matches_of
 from hungarian_core.terms.targets import TargetForms, pad_fields
@@ -59,7 +65,9 @@ class SetLoss(Loss):
     Args:
         terms: The terms, at least one.
         match_by: ``"cost"``, the terms' matching costs, or ``"loss"``: by how much each match
-            changes the loss, so that the matching is the one of least loss.
+            changes the loss, so that the matching is the one of least loss. All losses are divided
+            by one number then, a cross entropy too, and objects with `ignore` count in the
+            matching as if they did in the loss. Terms have to be `Term.alignable`.
         normalize: What losses are divided by: ``"objects"``, the number of true objects in the
             batch, at least 1, or for a cross entropy the weights of what queries are to say;
             ``"images"``, the number of images; None for nothing.
@@ -105,6 +113,7 @@ class SetLoss(Loss):
     ) -> None:
         super().__init__()
         checks.term_list(terms, Term)
+        checks.tile_bytes(tile_bytes)
         _checks.one_of("match_by", match_by, ("cost", "loss"))
         if normalize is not None:
             _checks.one_of("normalize", normalize, ("objects", "images"), "or None")
@@ -153,9 +162,9 @@ class SetLoss(Loss):
             query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query.
             assignment: A matching to take instead of the one of least cost: an `Assignment` as
                 `match` returns it, a `ManyAssignment` of the same problems, or for each query the
-                index of its object or -1, integers `(B, Q)` or `(L, B, Q)`. There an object may
-                have several queries, and the number of objects that losses are divided by is that
-                of the pairs.
+                index of its object or -1, integers `(B, Q)` or `(L, B, Q)`. In the latter two an
+                object may have several queries, and losses are divided by the number of pairs
+                instead of that of objects.
             weights: By name, weights to take in this call instead of the terms' own, as of a
                 schedule or of parameters that are learnt: numbers, or arrays `()`.
 
@@ -318,9 +327,11 @@ class SetLoss(Loss):
                 problems, read, kernels.summaries(place), matches, iou if term.needs_iou else None
             )
             for name, x in found.losses.items():
-                each.update({name: weighed_queries(x, matches)})
-                if found.label_weights is not None:
-                    label_weights.update({name: there(found.label_weights, problems)})
+                each.update({name: weighed_queries(x, found.weighed, matches)})
+                # A matching is one of least loss only if all losses are divided by one number.
+                if found.label_weights is not None and self.match_by == "cost":
+                    counted = without_ignored(found.label_weights, matches)
+                    label_weights.update({name: there(counted, problems)})
         return each, label_weights
 
     def _iou(self, call: Call, matches: Matches) -> Array | None:
@@ -353,7 +364,9 @@ class SetLoss(Loss):
                 for name, x in alone.items():
                     part = reduced(name, there(x, problems))
                     background = part if background is None else background + part
-        if background is not None:
+        if self.match_by == "loss":
+            if background is None:
+                background = problems.backend.stop_gradient(sum_of(losses)) * 0
             together = problems.backend.stop_gradient(sum_of(losses))
             logs.update({"assigned": together - background, "background": background})
         return logs

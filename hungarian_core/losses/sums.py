@@ -20,15 +20,34 @@ def weighed_pairs(losses: Array, matches: Matches) -> Array:
     return _unless_failed(losses, matches)
 
 
-def weighed_queries(losses: Array, matches: Matches) -> Array:
-    """Return losses `[N, Q]` of queries, 0 where there is none, NaN where all failed."""
-    return _unless_failed(there(losses, matches.problems), matches)
+def weighed_queries(losses: Array, weighed: bool, matches: Matches) -> Array:
+    """Return losses `[N, Q]` of queries with the weights of their objects, if they are not in yet.
+
+    0 where there is no query or its object is ignored, NaN where all failed.
+    """
+    problems, xp = matches.problems, matches.problems.xp
+    losses = there(losses, problems)
+    if not weighed and problems.weights is not None:
+        of_object = matches.of_queries(problems.weights)
+        losses = times(xp.where(matches.query_matched, of_object, 1), losses, xp)
+    if not weighed:
+        losses = without_ignored(losses, matches)
+    return _unless_failed(losses, matches)
 
 
 def _unless_failed(losses: Array, matches: Matches) -> Array:
     if matches.failed is None:
         return losses
     return matches.problems.xp.where(matches.failed[:, None], float("nan"), losses)
+
+
+def without_ignored(x: Array, matches: Matches) -> Array:
+    """Return `[N, Q]` with 0 for queries whose object is to be ignored."""
+    problems = matches.problems
+    if problems.ignore is None:
+        return x
+    ignored = matches.query_matched & matches.of_queries(problems.ignore)
+    return problems.xp.where(ignored, 0, x)
 
 
 def there(x: Array, problems: MatchingProblems) -> Array:
@@ -58,7 +77,7 @@ def divisors(
         ones = xp.ones_like(problems.mask[:, :1], dtype=problems.dtype)
         images = problems.per_layer(ones)[:1] / groups
         return per_worker(images, None, backend, xp)[0], {}
-    if matches.given:
+    if not matches.exclusive:
         counted = problems.per_layer(xp.astype(matches.counted, problems.dtype))
     else:
         objects = problems.mask if problems.ignore is None else problems.mask & ~problems.ignore

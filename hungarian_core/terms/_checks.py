@@ -44,14 +44,45 @@ def term(name: str, given: Any, kind: type[Any]) -> None:
         raise TypeError(f"{name} is {brief(given)}; expected a term, such as terms.Boxes()")
 
 
+def tile_bytes(size: Any) -> None:
+    """Check how large a tile may be."""
+    if size is not None:
+        whole("tile_bytes", size, 1, "a number of bytes, 1 or more, or None")
+
+
+def mask_options(gamma: Any, num_points: Any, importance_ratio: Any) -> None:
+    """Check the numbers among the options of a term of masks."""
+    if not gamma >= 0:
+        raise ValueError(f"gamma is {gamma!r}; expected a number, 0 or more")
+    whole("num_points", num_points, 1, "a positive integer")
+    if not 0 <= importance_ratio <= 1:
+        raise ValueError(f"importance_ratio is {importance_ratio!r}; expected a number from 0 to 1")
+
+
+def points_alignable(points: Any, pixels: str) -> None:
+    """Check that what masks cost at points is what they lose there."""
+    if points is not None and pixels == "focal":
+        raise ValueError(
+            "points came with match_by='loss' and pixels='focal', whose cost and loss differ where "
+            "a truth is between 0 and 1, as it is between pixels; expected pixels='bce', or no "
+            "points"
+        )
+
+
 def weights_of_call(weights: Mapping[str, Any], known: Mapping[str, Any], match_by: str) -> None:
     """Check that weights of a call are those of losses that there are, and not matched by."""
     if match_by == "loss":
         raise ValueError(
             "weights came with match_by='loss', which matches by the terms' own; expected None"
         )
-    for name in weights:
+    for name, weight in weights.items():
         one_of("the name of a weight", name, tuple(known))
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        shape = () if number else getattr(weight, "shape", None)
+        if shape is None or len(shape) or "complex" in str(getattr(weight, "dtype", type(weight))):
+            raise ValueError(
+                f"the weight {name!r} is {brief(weight)}; expected a number, or an array () of one"
+            )
 
 
 def outputs_there(outputs: Any, wanted: Mapping[str, Extents]) -> None:

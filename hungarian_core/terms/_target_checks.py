@@ -35,12 +35,24 @@ def target_list(targets: Any, wanted: tuple[str, ...], required: tuple[str, ...]
                     f"targets[{k}] has the keys {sorted(map(str, target))}; expected {name!r}"
                     f"{also} among them"
                 )
+        lead = target.get(required[0], target.get("class_labels"))
+        if "mask" not in wanted and _is_mask_of(target.get("mask"), lead):
+            raise ValueError(
+                f"targets[{k}] has a 'mask' of its objects; expected only objects that are there "
+                "in a list: leave the others out, or pass padded arrays with 'mask' (B, M)"
+            )
         other = set(targets[0]).symmetric_difference(target) & {*wanted, "labels", "class_labels"}
         if other:
             raise ValueError(
                 f"targets[{k}] and targets[0] differ in {sorted(other)}; expected all images to "
                 "have the same keys"
             )
+
+
+def _is_mask_of(mask: Any, lead: Any) -> bool:
+    """Say whether a mask says for each object whether it is there."""
+    shape, of_lead = getattr(mask, "shape", ()), getattr(lead, "shape", ())
+    return len(shape) == 1 and "bool" in str(mask.dtype) and shape[:1] == of_lead[:1]
 
 
 def target_shapes(
@@ -122,6 +134,16 @@ def _corners(centres: np.ndarray, sides: np.ndarray) -> None:
             f"and some reach out of the image; expected cxcywh. {_CONVERT}",
             stacklevel=level_of_caller(),
         )
+
+
+def true_masks(masks: np.ndarray) -> tuple[()]:
+    """Raise if true masks `(B, M, H, W)` hold other numbers than 0 to 1; on the host."""
+    if masks.size and (masks.max() > 1 or masks.min() < 0):
+        raise ValueError(
+            f"masks of the targets holds numbers from {masks.min()} to {masks.max()}; expected 0 "
+            "and 1: pass masks > 0. check_targets=False takes masks as they are"
+        )
+    return ()
 
 
 def possible(

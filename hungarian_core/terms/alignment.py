@@ -110,7 +110,7 @@ class Alignment(Term):
             losses = losses + xp.sum(share * xp.where(named > 0, apart, 0), axis=2) / 2
         if problems.weights is not None:
             losses = times(matches.of_queries(problems.weights), losses, xp)
-        return QueryLosses({"alignment": losses})
+        return QueryLosses({"alignment": losses}, weighed=True)
 
 
 def _log_sums(x: Array, there: Array, axis: int, backend: Backend, xp: Namespace) -> Array:

@@ -92,6 +92,14 @@ class ClassLoss:
     most_alpha: float = 1.0
     native: int | None = None
 
+    def __post_init__(self) -> None:
+        one_of("activation", self.activation, ("softmax", "sigmoid"))
+        if self.activation == "sigmoid" and self.label is None:
+            raise ValueError(
+                f"the class loss {self.name!r} has no label; expected a function "
+                "(x, quality, alpha, gamma, xp) that returns the loss and its slope"
+            )
+
     @property
     def costs(self) -> tuple[ClassCost, ...]:
         """The matching costs that go with it, its own first."""

@@ -16,7 +16,12 @@ from hungarian_core.terms.class_inputs import (
     read_labels,
     summarise_logits,
 )
-from hungarian_core.terms.class_losses import ClassLoss, ClassLossName, class_loss
+from hungarian_core.terms.class_losses import (
+    CLASS_LOSSES,
+    ClassLoss,
+    ClassLossName,
+    class_loss,
+)
 from hungarian_core.terms.logit_losses import (
     QueryTargets,
     class_indices,
@@ -221,11 +226,8 @@ class Classes(Term):
 
         losses = learned(inputs.logits, value, slope, weighed, matches)
         if label_weights is None or self.normalize != "labels":
-            return QueryLosses({self.loss_name: losses})
-        if problems.ignore is not None:
-            ignored = matches.query_matched & matches.of_queries(problems.ignore)
-            return QueryLosses({self.loss_name: losses}, xp.where(ignored, 0, label_weights))
-        return QueryLosses({self.loss_name: losses}, label_weights)
+            return QueryLosses({self.loss_name: losses}, weighed=True)
+        return QueryLosses({self.loss_name: losses}, label_weights, weighed=True)
 
     def values_and_slopes(
         self,
@@ -280,7 +282,11 @@ class Classes(Term):
 
     def native(self) -> tuple[str, dict[str, Any] | None]:
         """Return what the native library is to know; None if it has not all of it."""
-        if type(self) is not Classes or self.loss.native is None or self.cost == "focal_published":
+        # A record made of one of ours is another loss, whatever it says of native code.
+        ours = any(self.loss is x for x in CLASS_LOSSES.values())
+        if type(self) is not Classes or not ours or self.loss.native is None:
+            return "classes", None
+        if self.cost == "focal_published":
             return "classes", None
         if self.softmax:
             known = not self.label_smoothing

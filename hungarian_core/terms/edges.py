@@ -208,9 +208,6 @@ class EdgeDistributions(Term):
         losses = times(xp.where(matched, xp.reshape(overlap, size), certain), losses, xp)
         share = _shares((counted, others), inputs.balance, problems)
         losses = xp.where(share > 0, times(share, losses, xp), 0)
-        if problems.weights is not None:
-            weights = matches.of_queries(problems.weights)[inputs.skipped :, ...]
-            losses = times(xp.where(matched, xp.reshape(weights, size), 1), losses, xp)
         losses, share = (
             _with_first(
                 xp.reshape(x, (layers * each, queries)), matches.query_matched, inputs.skipped,

@@ -11,6 +11,7 @@ from hungarian_core import masks as measures
 from hungarian_core._backend import Array, Backend
 from hungarian_core.costs.classes import times
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _target_checks as target_checks
 from hungarian_core.terms.mask_losses import mask_losses
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
@@ -57,6 +58,8 @@ class Masks(Term):
             of the truth that lie there (`hungarian_core.masks.resize`, nearest), and the loss
             compares in the size of the truth: of all predictions only those that are matched are
             brought to it. As in MaskFormer and DETR.
+        check_targets: Raise if a true mask holds other numbers than 0 to 1, such as 255, where it
+            can be read.
 
     Raises:
         ValueError: An option is unknown.
@@ -81,6 +84,7 @@ class Masks(Term):
     num_points: int = 112 * 112
     importance_ratio: float = 0.75
     resize: Literal["bilinear"] | None = None
+    check_targets: bool = True
 
     outputs = {"masks": ("H", "W")}  # noqa: RUF012  (of the class, as for every term)
     fields = {"masks": ("H", "W")}  # noqa: RUF012  (as above)
@@ -92,6 +96,7 @@ class Masks(Term):
         _checks.one_of("pixels", self.pixels, ("focal", "bce"))
         if self.resize is not None:
             _checks.one_of("resize", self.resize, ("bilinear",), "or None")
+        checks.mask_options(self.gamma, self.num_points, self.importance_ratio)
 
     @property
     def weights(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -127,6 +132,8 @@ class Masks(Term):
         shape, points = backend.shape(masks), outputs.get("points")
         there = problems.objects_mask[..., None, None]
         truth = xp.astype(xp.where(there, truth, xp.zeros_like(truth)), dtype, copy=False)
+        if self.check_targets and backend.readable(truth):
+            backend.host_call(target_checks.true_masks, truth, like=())
         axes = (layers, images, problems.queries)
         dense = points is None and self.resize is None
         checks.mask_shapes(shape, backend.shape(truth), dense)
@@ -153,6 +160,7 @@ class Masks(Term):
     ) -> dict[str, Array]:
         """The loss of every pair: unmatched ones have none."""
         checks.candidates_alignable(inputs.candidates)
+        checks.points_alignable(inputs.points, self.pixels)
         changes = self._pairwise(self.mask_weight, self.dice_weight, problems, inputs)
         if problems.weights is None:
             return changes

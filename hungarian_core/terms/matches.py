@@ -25,6 +25,8 @@ class Matches(NamedTuple):
     query_matched: Array  # [N, Q] bool
     failed: Array | None  # [N] bool: there is no matching; None: all have one, which was seen
     given: bool
+    # Whether no object can have several queries: losses are divided by objects then, not by pairs.
+    exclusive: bool = True
 
     def predictions(self, x: Array) -> Array:
         """Return what the pairs have of `[N, Q, ...]`, `[N, P, ...]`."""
@@ -82,13 +84,16 @@ def matches_of(problems: MatchingProblems, assignment: Assignment, solved: bool)
     )
 
 
-def matches_given(problems: MatchingProblems, row4col: Array, failed: Array) -> Matches:
+def matches_given(
+    problems: MatchingProblems, row4col: Array, failed: Array, exclusive: bool
+) -> Matches:
     """Return the pairs of a matching that was given, in which an object may have many queries.
 
     Args:
         problems: What was matched.
         row4col: `[N, Q]`, the object of each query, -1 for none.
         failed: `[N]` bool.
+        exclusive: Whether it is known that no object has several queries.
     """
     xp = problems.xp
     matched = row4col >= 0
@@ -96,4 +101,4 @@ def matches_given(problems: MatchingProblems, row4col: Array, failed: Array) -> 
     counted = matched
     if problems.ignore is not None:
         counted = matched & ~xp.take_along_axis(problems.ignore, at, axis=1)
-    return Matches(problems, None, at, matched, counted, at, matched, failed, True)
+    return Matches(problems, None, at, matched, counted, at, matched, failed, True, exclusive)

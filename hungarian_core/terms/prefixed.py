@@ -104,8 +104,10 @@ class Prefixed(Term):
         iou: Array | None,
     ) -> QueryLosses:
         """Those of the term."""
-        losses, label_weights = self.term.query_losses(problems, inputs, summaries, matches, iou)
-        return QueryLosses(self._named(losses), label_weights)
+        losses, label_weights, weighed = self.term.query_losses(
+            problems, inputs, summaries, matches, iou
+        )
+        return QueryLosses(self._named(losses), label_weights, weighed)
 
     def unmatched_losses(
         self, problems: MatchingProblems, inputs: Any, summaries: Any

@@ -19,6 +19,9 @@ class QueryLosses(NamedTuple):
     # [N, Q], what each counts in the number that the sum is divided by; None divides by the number
     # of objects.
     label_weights: Array | None = None
+    # Whether the weights of objects are in the losses already, and objects to be ignored are out.
+    # The library's own say so: a slope in closed form has to know.
+    weighed: bool = False
 
 
 class Term(Configured):

@@ -226,7 +226,8 @@ class Tokens(Term):
             ones = xp.ones_like(x)
             return times(xp.where(matched, ones, self.no_object_weight), x, xp)
 
-        return QueryLosses({"token": learned(inputs.logits, value, slope, weighed, matches)})
+        losses = learned(inputs.logits, value, slope, weighed, matches)
+        return QueryLosses({"token": losses}, weighed=True)
 
     def logs(
         self, problems: MatchingProblems, inputs: TokenInputs, summaries: Any, matches: Matches

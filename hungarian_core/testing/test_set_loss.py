@@ -95,6 +95,7 @@ def test_terms_of_ones_own(driver: Driver, solver: Any) -> None:
     counted = MASK.sum()
     for layer in range(LAYERS):
         matched, want_cols = np.zeros((IMAGES, QUERIES), bool), np.full((IMAGES, OBJECTS), -1)
+        of_object = np.ones((IMAGES, QUERIES))  # the weights of the queries' objects
         for b in range(IMAGES):
             truth = data["spots"][b, MASK[b]].astype(np.float64)
             apart = where[layer, b][None] - truth[:, None]
@@ -103,12 +104,14 @@ def test_terms_of_ones_own(driver: Driver, solver: Any) -> None:
             want_cols[b, rows] = cols
             matched[b, cols] = True
             for i, j in zip(rows, cols, strict=True):
+                of_object[b, j] = data["weights"][b, i]
                 weight = 2 * float(data["weights"][b, i]) / counted
                 want_spot[layer] += weight * (apart[i, j] ** 2).sum()
                 slope_of_where[layer, b, j] = weight * 2 * apart[i, j]
         np.testing.assert_array_equal(col4row[layer], want_cols)
         sign, weight = np.where(matched, -1, 1), 3 / np.where(matched, 1, 0.5).sum()
-        want_presence[layer] = weight * np.log1p(np.exp(sign * x[layer])).sum()
+        weight = weight * of_object
+        want_presence[layer] = (weight * np.log1p(np.exp(sign * x[layer]))).sum()
         slope_of_x[layer] = weight * sign / (1 + np.exp(-sign * x[layer]))
     tolerance: Any = {"rtol": 1e-5 if dtype == "float32" else 1e-12, "atol": 1e-7}
     np.testing.assert_allclose(spot, want_spot, **tolerance)
