@@ -40,6 +40,33 @@ def integral(name: str, x: Array, xp: Namespace) -> None:
         raise ValueError(f"{name} has dtype {x.dtype}; expected integers, one class per object")
 
 
+def truth(name: str, given: Any) -> bool:
+    """Return an option that is on or off, checked."""
+    if not isinstance(given, bool):
+        raise ValueError(f"{name} is {given!r}; expected True or False")
+    return given
+
+
+def key(name: str, given: Any) -> str:
+    """Return the key of an array, checked."""
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"{name} is {given!r}; expected a name, such as 'boxes'")
+    return given
+
+
+def pair_of_keys(given: Any) -> tuple[str, str]:
+    """Return the keys of what targets and outputs have, given as two names or as one for both."""
+    pair = (given, given) if isinstance(given, str) else given
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(pair)) or not all(
+        isinstance(name, str) for name in pair
+    ):
+        raise ValueError(
+            f"on is {given!r}; expected two names, (of the targets, of the outputs), or one for "
+            "both"
+        )
+    return pair[0], pair[1]
+
+
 def cost_shape(shape: tuple[Any, ...]) -> None:
     """Check the number of axes of a cost array."""
     if len(shape) < 2:

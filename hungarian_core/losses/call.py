@@ -13,6 +13,7 @@ from hungarian_core.capacities import ManyAssignment
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.pairs import warn_if_swapped
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import Matches, matches_given
 from hungarian_core.terms.problems import MatchingProblems, as_problems, compute_dtype
 from hungarian_core.terms.targets import TargetForms, as_fields, blank
@@ -31,8 +32,24 @@ class Call(NamedTuple):
     failed: Array | None  # [N] bool: an input is wrong, and that could not be raised
 
 
+class Wanted(NamedTuple):
+    """What all terms read, with what arrays end in: see `Term`."""
+
+    outputs: dict[str, checks.Extents]
+    fields: dict[str, checks.Extents]
+
+
+def wanted_by(terms: Sequence[Term]) -> Wanted:
+    """Return what terms read, together."""
+    return Wanted(
+        _contract.read_together("outputs", [term.outputs for term in terms]),
+        _contract.read_together("targets", [term.fields for term in terms]),
+    )
+
+
 def read_call(
     terms: Sequence[Term],
+    wanted: Wanted,
     outputs: Outputs,
     targets: TargetForms,
     query_mask: Array | None,
@@ -41,31 +58,33 @@ def read_call(
     groups: int,
     backend: str | Backend | None,
 ) -> Call:
-    """Check the arrays of a call and lay them out; arguments are those of `SetLoss`."""
-    wanted: dict[str, checks.Extents] = {}
-    wanted_of_targets: dict[str, checks.Extents] = {}
-    for term in terms:
-        wanted.update(term.outputs)
-        wanted_of_targets.update(term.fields)
-    checks.outputs_there(outputs, wanted)
-    backend = get_backend(backend, **{name: outputs[name] for name in wanted})
-    main = next(iter(wanted))
+    """Check the arrays of a call and lay them out; other arguments are those of `SetLoss`."""
+    checks.outputs_there(outputs, wanted.outputs)
+    backend = get_backend(backend, **{name: outputs[name] for name in wanted.outputs})
+    main = next(iter(wanted.outputs))
     first = backend.asarray(outputs[main])
-    read = {*wanted, *(name for term in terms for name in term.optional)} - {main}
+    read = {*wanted.outputs, *(name for term in terms for name in term.optional)} - {main}
     others = {
         name: backend.asarray(outputs[name], like=first)
         for name in sorted(read)
         if outputs.get(name) is not None
     }
     given = {main: first, **others}
-    fields = as_fields(targets, first, backend, wanted_of_targets)
+    fields = as_fields(targets, first, backend, wanted.fields)
     xp, traced = backend.namespace(first), backend.is_traced(first)
     if not traced:
-        for name in wanted_of_targets:
+        for name in wanted.fields:
             warn_if_swapped(fields[name], given.get(name, first), ("targets", name))
-    shape = checks.output_shapes({k: backend.shape(given[k]) for k in wanted}, wanted, groups)
+    shape = checks.output_shapes(
+        {k: backend.shape(given[k]) for k in wanted.outputs}, wanted.outputs, groups
+    )
+    if isinstance(targets, (list, tuple)) and all(isinstance(x, Mapping) for x in targets):
+        checks.list_length(len(targets), shape[-2])
     shapes = {name: backend.shape(x) for name, x in fields.items()}
-    checks.field_shapes(shapes, {**wanted_of_targets, **_WEIGHING}, shape[-2])
+    for name in ("weights", *wanted.fields):
+        if name in fields:
+            _checks.real(f"{name} of the targets", fields[name], xp)
+    checks.field_shapes(shapes, {**wanted.fields, **_WEIGHING}, shape[-2])
     _checks.mask("mask", fields["mask"], shapes["mask"], backend, xp)
     if "ignore" in fields:
         checks.ignored(fields["ignore"], shapes["mask"], backend, xp)
@@ -92,12 +111,15 @@ def flat_extra_cost(cost: Array, like: Array, problems: MatchingProblems) -> Arr
     """Return the user's cost as `[N, M, Q]`."""
     backend, xp = problems.backend, problems.xp
     cost = backend.stop_gradient(backend.asarray(cost, like=like))
-    shape = (*problems.batch_axes, problems.objects, problems.queries)
+    # Of each object that the targets have, however often it is to be matched.
+    front, objects = problems.batch_axes, backend.shape(problems.objects_mask)[1]
+    shape = (*front, objects, problems.queries)
     came = backend.shape(cost)
     checks.extra_cost(came, shape)
     if len(came) < 5:
         cost = cost[..., None, :, :]
     cost = xp.broadcast_to(xp.astype(cost, problems.dtype, copy=False), shape)
+    cost = problems.repeated(cost, 3)
     cost = xp.reshape(cost, (problems.size, problems.objects, problems.queries))
     return xp.concat([cost, blank(cost, 1, xp)], axis=1) if problems.surplus else cost
 

@@ -127,7 +127,7 @@ class DetrLoss(Loss):
         masks: The terms of masks, if there are to be any: a `MaskLoss`.
         repeat: Each true object is there k times, for one-to-many matching as in H-DETR.
         groups: The queries fall into k groups of equal size, one after another, and each is
-            matched for itself, as in Group DETR.
+            matched for itself, as in Group DETR. With masks, 1.
         nan: What NaN and -inf in the matching cost do, as for `assign`. By default they count as
             the worst cost: a step that fails has the loss NaN, and training goes on.
         solver: As for `assign`.
@@ -300,7 +300,8 @@ class DetrLoss(Loss):
                 `points`.
             image_weights: `(B,)`, what the losses of each image are multiplied by.
             extra_cost: `(B, M, Q)` or `(L, B, M, Q)`, to add to the matching cost; +inf forbids
-                a pair. With groups, Q is the number of queries of one.
+                a pair, with `repeat` each time that the object is there. With groups, Q is the
+                number of queries of one, and `(L, B, groups, M, Q)` will do too.
             query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query. Elsewhere there
                 is nothing to match and nothing to grade: no loss, no gradient, no share in what
                 losses are divided by, whatever logits, boxes and masks hold.

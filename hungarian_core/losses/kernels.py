@@ -17,6 +17,7 @@ from hungarian_core._backend import Array, Namespace
 from hungarian_core.assignment import Nan, Solver
 from hungarian_core.costs.classes import infinite
 from hungarian_core.costs.weighted import sum_of
+from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.native import (
     NativeSummary,
@@ -101,7 +102,7 @@ class Tiled:
         for k in places:
             summary = self.terms[k].summarise(self.problems, self.inputs[k], WHOLE)
             self._keep(k, [[summary]])
-            found.update(self._of_term(k, WHOLE, summary))
+            found.update(self._of_term(k, WHOLE, summary, found))
         return self._checked(sum_of(found)) if found else None
 
     def by_name(self) -> dict[str, Array]:
@@ -109,7 +110,7 @@ class Tiled:
         found: dict[str, Array] = {}
         for k, term in enumerate(self.terms):
             summary = term.summarise(self.problems, self.inputs[k], WHOLE)
-            found.update(self._of_term(k, WHOLE, summary))
+            found.update(self._of_term(k, WHOLE, summary, found))
         return found
 
     def summaries(self, place: int) -> list[list[Any]]:
@@ -144,17 +145,29 @@ class Tiled:
         for k in places:
             summary = self.terms[k].summarise(self.problems, self.inputs[k], tile)
             summaries.append(summary)
-            found.update(self._of_term(k, tile, summary))
+            found.update(self._of_term(k, tile, summary, found))
         cost = self._checked(sum_of(found)) if found else self._nothing(tile)
         n, q = tile
         return cost if extra_cost is None else cost + extra_cost[n, :, q], summaries
 
-    def _of_term(self, k: int, tile: Tile, summary: Any) -> dict[str, Array]:
-        term = self.terms[k]
+    def _of_term(
+        self, k: int, tile: Tile, summary: Any, before: dict[str, Array]
+    ) -> dict[str, Array]:
+        """Return what matching costs by a term, whose names are not those of terms before."""
+        term, problems = self.terms[k], self.problems
         costs: Callable[..., dict[str, Array]] = (
             term.costs if self.match_by == "cost" else term.loss_changes
         )
-        return costs(self.problems, self.inputs[k], tile, summary)
+        found = costs(problems, self.inputs[k], tile, summary)
+        extents = (problems.size, problems.queries)
+        size, queries = (
+            extent if piece == slice(None) else piece.stop - piece.start
+            for extent, piece in zip(extents, tile, strict=True)
+        )
+        shape = (size, problems.backend.shape(problems.mask)[1], queries)
+        _contract.returned(term, costs.__name__, found, shape, problems.backend)
+        _contract.distinct(term, found, before)
+        return found
 
     def _checked(self, cost: Array) -> Array:
         return invalid(cost, self.problems.xp) if self.nan == "worst" else cost

@@ -12,7 +12,14 @@ from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs.classes import times
 from hungarian_core.costs.weighted import sum_of
 from hungarian_core.losses.base import Loss
-from hungarian_core.losses.call import Call, Outputs, given_matches, image_column, read_call
+from hungarian_core.losses.call import (
+    Call,
+    Outputs,
+    given_matches,
+    image_column,
+    read_call,
+    wanted_by,
+)
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
 from hungarian_core.losses.sums import (
     divisors,
@@ -22,6 +29,7 @@ from hungarian_core.losses.sums import (
     without_ignored,
 )
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import Matches, matches_of
 from hungarian_core.terms.targets import TargetForms, pad_fields
 from hungarian_core.terms.term import Term
@@ -112,7 +120,7 @@ class SetLoss(Loss):
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
-        checks.term_list(terms, Term)
+        _contract.term_list(terms)
         checks.tile_bytes(tile_bytes)
         _checks.one_of("match_by", match_by, ("cost", "loss"))
         if normalize is not None:
@@ -122,18 +130,17 @@ class SetLoss(Loss):
         _checks.one_of("nan", nan, _checks.NAN_POLICIES)
         _checks.solver(solver)
         self.terms = tuple(terms)
+        self._wanted = wanted_by(terms)
         self.match_by, self.normalize, self.denominator = match_by, normalize, denominator
         self.reduction = reduction
         self.repeat = _checks.whole("repeat", repeat, 1, "a positive integer")
         self.groups = _checks.whole("groups", groups, 1, "a positive integer")
         self.nan, self.solver, self.tile_bytes = nan, solver, tile_bytes
-        self.log = log
+        self.log = _checks.truth("log", log)
         self.backend = self.default_backend if backend is None else backend
-        for term in terms:
-            if term.needs_iou and not any(x.tells_iou() for x in terms):
-                checks.no_iou(repr(term))
-            if match_by == "loss":
-                checks.alignable(term)
+        _contract.iou_told(terms)
+        if match_by == "loss":
+            _contract.alignable(terms)
 
     def __call__(
         self,
@@ -158,7 +165,8 @@ class SetLoss(Loss):
                 ``"weights"`` and ``"ignore"``, see `hungarian_core.DetrLoss`.
             image_weights: `(B,)`, what the losses of each image are multiplied by.
             extra_cost: `(B, M, Q)` or `(L, B, M, Q)`, to add to the matching cost; +inf forbids
-                a pair. With groups, Q is the number of queries of one.
+                a pair, with `repeat` each time that the object is there. With groups, Q is the
+                number of queries of one, and `(L, B, groups, M, Q)` will do too.
             query_mask: `(B, Q)` or `(L, B, Q)` bool, True where there is a query.
             assignment: A matching to take instead of the one of least cost: an `Assignment` as
                 `match` returns it, a `ManyAssignment` of the same problems, or for each query the
@@ -239,8 +247,7 @@ class SetLoss(Loss):
         Raises:
             ValueError: Images have different keys, arrays do not fit, or `size` is too small.
         """
-        wanted = {name: x for term in self.terms for name, x in term.fields.items()}
-        return pad_fields(targets, wanted, size, like, self.backend)
+        return pad_fields(targets, self._wanted.fields, size, like, self.backend)
 
     def _read(
         self,
@@ -250,8 +257,8 @@ class SetLoss(Loss):
         extra_cost: Array | None,
     ) -> Call:
         return read_call(
-            self.terms, outputs, targets, query_mask, extra_cost, self.repeat, self.groups,
-            self.backend,
+            self.terms, self._wanted, outputs, targets, query_mask, extra_cost, self.repeat,
+            self.groups, self.backend,
         )  # fmt: skip
 
     def _kernels(self, call: Call) -> Kernels:
@@ -314,18 +321,22 @@ class SetLoss(Loss):
 
         And of those of queries that have such, the weights `[N, Q]` of what they are to say.
         """
-        problems = call.problems
+        problems, backend = call.problems, call.problems.backend
         each: dict[str, Array] = {}
         label_weights: dict[str, Array] = {}
         iou = self._iou(call, matches)
         for place, (term, read) in enumerate(zip(self.terms, call.inputs, strict=True)):
-            for name, x in kernels.pair_losses(place, matches).items():
-                each.update({name: weighed_pairs(x, matches)})
+            of_pairs = kernels.pair_losses(place, matches)
+            shape = backend.shape(matches.counted)
+            _contract.returned(term, "pair_losses", of_pairs, shape, backend, term.weights)
+            each.update({name: weighed_pairs(x, matches) for name, x in of_pairs.items()})
             if type(term).query_losses is Term.query_losses:
                 continue
             found = term.query_losses(
                 problems, read, kernels.summaries(place), matches, iou if term.needs_iou else None
             )
+            shape = (problems.size, problems.queries)
+            _contract.query_losses(term, found, shape, backend)
             for name, x in found.losses.items():
                 each.update({name: weighed_queries(x, found.weighed, matches)})
                 # A matching is one of least loss only if all losses are divided by one number.
@@ -361,6 +372,10 @@ class SetLoss(Loss):
                 logs.update(term.logs(problems, read, kernels.summaries(place), matches))
             if self.match_by == "loss":
                 alone = term.unmatched_losses(problems, read, kernels.summaries(place))
+                _contract.returned(
+                    term, "unmatched_losses", alone, (problems.size, problems.queries),
+                    problems.backend, term.weights,
+                )  # fmt: skip
                 for name, x in alone.items():
                     part = reduced(name, there(x, problems))
                     background = part if background is None else background + part

@@ -17,6 +17,7 @@ from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import Outputs
 from hungarian_core.losses.set_loss import SetLoss, SetLosses
 from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _contract
 from hungarian_core.terms.targets import TargetForms
 from hungarian_core.terms.term import Term
 
@@ -103,9 +104,9 @@ class UnionLoss(Loss):
     @passing_on(SetLoss, "match_by", "terms")
     def __init__(self, own: Sequence[Term], shared: Sequence[Term], **options: Any) -> None:
         super().__init__()
-        checks.term_list(own, Term)
-        checks.term_list(shared, Term)
-        checks.term_list([*own, *shared], Term)
+        _contract.term_list(own)
+        _contract.term_list(shared)
+        _contract.term_list([*own, *shared])
         self.own, self.shared = tuple(own), tuple(shared)
         if options.get("backend") is None:
             options = {**options, "backend": self.default_backend}

@@ -12,38 +12,6 @@ from hungarian_core._extents import require_equal, same
 Extents = tuple[int | str, ...]
 
 
-def alignable(given: Any) -> None:
-    """Check that a term can be matched by its loss."""
-    if not given.alignable():
-        raise ValueError(
-            f"{brief(given)} cannot be matched by its loss; expected match_by='cost', or terms "
-            "whose loss is known before the match: all that compare, Masks, and Classes with "
-            "loss='softmax' and no label_smoothing"
-        )
-
-
-def term_list(terms: Any, kind: type[Any]) -> None:
-    """Check the terms of a set loss, which are of a kind and have losses of different names."""
-    if not isinstance(terms, (list, tuple)) or not terms:
-        raise ValueError(f"terms is {brief(terms)}; expected a list of one term at least")
-    names: list[str] = []
-    for k, one in enumerate(terms):
-        term(f"terms[{k}]", one, kind)
-        twice = [name for name in one.weights if name in names]
-        if twice:
-            raise ValueError(
-                f"terms[{k}] has a loss {twice[0]!r}, as one before it; expected other names, as "
-                "terms.Prefixed('other_', ...) gives them"
-            )
-        names += one.weights
-
-
-def term(name: str, given: Any, kind: type[Any]) -> None:
-    """Check that what is given is a term."""
-    if not isinstance(given, kind):
-        raise TypeError(f"{name} is {brief(given)}; expected a term, such as terms.Boxes()")
-
-
 def tile_bytes(size: Any) -> None:
     """Check how large a tile may be."""
     if size is not None:
@@ -348,12 +316,11 @@ def no_boxes(class_loss: str) -> ValueError:
     )
 
 
-def no_iou(term: str) -> None:
-    """Say that a term needs one that has boxes."""
-    raise ValueError(
-        f"{term} needs the IoU of matched boxes; expected a term Boxes() beside it, or another "
-        "that has the IoU"
-    )
+def list_length(length: int, images: Any) -> None:
+    """Check that a list of targets has one mapping per image."""
+    if not same(length, images):
+        raise ValueError(f"targets is a list of {length}, and the outputs are of {images} images")
+    require_equal("images of the targets and of the outputs", (length,), (images,))
 
 
 def extra_cost(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:

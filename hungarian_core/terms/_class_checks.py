@@ -34,6 +34,8 @@ def class_options(
             f"class_weights has {len(class_weights)} entries; expected num_classes={num_classes}"
             + ("; the weight of the last class is no_object_weight" if softmax else "")
         )
+    if class_weights is not None and not all(x >= 0 for x in class_weights):
+        raise ValueError(f"class_weights is {[*class_weights]}; expected numbers, 0 or more")
     if label_smoothing and not softmax:
         raise ValueError(
             f"label_smoothing is {label_smoothing} with the class loss {loss.name!r}; it is "
@@ -51,12 +53,6 @@ def exponents(loss: Any, alpha: float, gamma: float, cost_gamma: float) -> None:
         _in_range("alpha", alpha, loss.most_alpha)
         _in_range("gamma", gamma)
         _in_range("cost_gamma", cost_gamma)
-
-
-def token_maps(name: str, maps: Array, xp: Namespace) -> None:
-    """Check the dtype of maps of tokens."""
-    if not xp.isdtype(maps.dtype, ("bool", "integral", "real floating")):
-        raise ValueError(f"{name} has dtype {maps.dtype}; expected bool, integers or real numbers")
 
 
 def token_mask(

@@ -76,19 +76,28 @@ def target_shapes(
                     f"targets[{k}][{name!r}] has the unknown shape {shape}; expected a known "
                     "one: pad before the program and pass (labels, boxes, mask)"
                 )
-            fits = len(shape) == 1 + len(extents[name]) == len(of_images[0]) and all(
-                extent in PIXELS or a == b
-                for a, b, extent in zip(shape[1:], of_images[0][1:], extents[name], strict=True)
-            )
-            if not fits or shape[0] != first[0]:
+            came = f"targets[{k}][{name!r}] has shape {shape}"
+            if len(shape) != 1 + len(extents[name]):
+                text = ", ".join(map(str, ("n", *extents[name])))
+                raise ValueError(f"{came}; expected ({text}{',' * (not extents[name])}), n objects")
+            if shape[0] != first[0]:
                 raise ValueError(
-                    f"targets[{k}][{name!r}] has shape {shape}, with {first[0]} {lead} and shape "
-                    f"{of_images[0]} in the first image; expected one entry per object"
+                    f"{came}, and targets[{k}][{lead!r}] has {first[0]} objects; expected one "
+                    "entry per object"
+                )
+            differ = [
+                a != b and extent not in PIXELS
+                for a, b, extent in zip(shape[1:], of_images[0][1:], extents[name], strict=True)
+            ]
+            if any(differ):
+                raise ValueError(
+                    f"{came}, and targets[0][{name!r}] has shape {of_images[0]}; expected shapes "
+                    "that differ in the number of objects only"
                 )
     greatest = max(shape[0] for shape in shapes[lead])
     if size is not None and size < greatest:
         raise ValueError(f"size is {size}, and an image has {greatest} objects; expected as many")
-    return max(greatest, 1) if size is None else size
+    return greatest if size is None else size
 
 
 # Boxes reach out of the image where augmentation does not clip them: a zoom by 5 about any point

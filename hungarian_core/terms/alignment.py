@@ -68,8 +68,10 @@ class Alignment(Term):
         self.weight = _checks.weight("weight", weight)
         _checks.positive("temperature", temperature)
         self.temperature = _checks.plain(temperature)
-        self.check_targets, self.on, self.mask = check_targets, on, mask
-        self.outputs, self.fields, self.optional = {on[1]: ("C",)}, {on[0]: ("C",)}, (mask,)
+        self.check_targets, self.on = check_targets, _checks.pair_of_keys(on)
+        self.mask = _checks.key("mask", mask)
+        (of_truth, of_queries), self.optional = self.on, (mask,)
+        self.outputs, self.fields = {of_queries: ("C",)}, {of_truth: ("C",)}
         self.weights = {"alignment": self.weight}
 
     def read(

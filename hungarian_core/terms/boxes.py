@@ -76,7 +76,7 @@ class Boxes(Term):
         )
         self.form = form
         self.check_targets = check_targets
-        self.on = (on, on) if isinstance(on, str) else on
+        self.on = _checks.pair_of_keys(on)
         self.outputs, self.fields = {self.on[1]: (4,)}, {self.on[0]: (4,)}
         self.weights = {"bbox": self.bbox_weight, "giou": self.giou_weight}
 

@@ -87,7 +87,7 @@ class Boxes3D(Comparison):
             cost = overlap_weight if overlap_cost is None else overlap_cost
             self.weights |= {overlap: _checks.weight("overlap_weight", overlap_weight)}
             self.cost_weights |= {overlap: _checks.weight("overlap_cost", cost)}
-        self.check_targets, self.on = check_targets, on
+        self.check_targets, self.on = check_targets, _checks.key("on", on)
         self.outputs, self.fields = {on: (8 + moving,)}, {on: (7 + moving,)}
 
     def width(self, problems: MatchingProblems, inputs: ComparisonInputs) -> Any:

@@ -117,8 +117,8 @@ class Classes(Term):
         self.alpha, self.gamma = map(_checks.plain, (alpha, gamma))
         self.cost_alpha, self.cost_gamma = map(_checks.plain, (cost_alpha, cost_gamma))
         self.label_smoothing = _checks.plain(label_smoothing)
-        self.normalize, self.on = normalize, on
-        self.outputs, self.fields = {on[1]: ("C",)}, {on[0]: ()}
+        self.normalize, self.on = normalize, _checks.pair_of_keys(on)
+        self.outputs, self.fields = {self.on[1]: ("C",)}, {self.on[0]: ()}
         self.weights = {self.loss_name: self.weight}
         self.needs_iou = loss.needs_iou
 

@@ -257,7 +257,7 @@ class Pairs(Comparison):
         cost_weight: float | None = None,
         on: str | tuple[str, str] | None = None,
     ) -> None:
-        self.name = name
+        self.name = _checks.key("name", name)
         loss = cost if loss is None else loss
         if loss is None:
             raise ValueError(f"the term {name!r} has neither a cost nor a loss; expected one")
@@ -266,7 +266,7 @@ class Pairs(Comparison):
         self.cost_weight = (
             self.weight if cost_weight is None else _checks.weight("cost_weight", cost_weight)
         )
-        self.on = (on, on) if isinstance(on, str) else on or (name, name)
+        self.on = _checks.pair_of_keys(name if on is None else on)
         for what, function in (("cost", cost), ("loss", loss)):
             if function is not None:
                 cost_function(f"the {what} of {name!r}", function)

@@ -103,7 +103,12 @@ class EdgeDistributions(Term):
         _checks.one_of("form", form, _checks.FORMS)
         self.bins, self.up, self.reg_scale = bins, up, reg_scale
         self.temperature, self.form = _checks.plain(temperature), form
-        self.on, self.edges, self.references, self.logits = on, edges, references, logits
+        self.on, self.edges, self.references, self.logits = (
+            _checks.key(name, x)
+            for name, x in (
+                ("on", on), ("edges", edges), ("references", references), ("logits", logits),
+            )
+        )  # fmt: skip
         self.outputs, self.fields = {on: (4,)}, {on: (4,)}
         self.balance = balance
         self.optional = (edges, references, balance)  # the first two may be of fewer layers

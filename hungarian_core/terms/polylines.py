@@ -117,7 +117,7 @@ class Polylines(Comparison):
         if scale is not None:
             _checks.positive("scale", *scale)
         self.scale = None if scale is None else tuple(_checks.number("scale", x) for x in scale)
-        self.reduce, self.check_targets, self.on = reduce, check_targets, on
+        self.reduce, self.check_targets, self.on = reduce, check_targets, _checks.key("on", on)
         self.outputs = {on: ("K", "d")}
         self.fields = {on: ("O", "K", "d") if self.given else ("K", "d")}
         if isinstance(self.closed, str):

@@ -98,7 +98,7 @@ class Poses(Comparison):
             ),
             "oks": _checks.weight("oks_cost", oks_weight if oks_cost is None else oks_cost),
         }
-        self.reduce, self.check_targets, self.on = reduce, check_targets, on
+        self.reduce, self.check_targets, self.on = reduce, check_targets, _checks.key("on", on)
         self.outputs = {on: ("K", 2)}
         self.fields = {on: ("K", 3)}
         if area is None:

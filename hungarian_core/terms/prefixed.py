@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from hungarian_core._backend import Array
-from hungarian_core.terms import _checks as checks
+from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import Matches
 from hungarian_core.terms.problems import MatchingProblems, Tile
 from hungarian_core.terms.term import QueryLosses, Term
@@ -37,7 +37,7 @@ class Prefixed(Term):
     """
 
     def __init__(self, prefix: str, term: Term) -> None:
-        checks.term("term", term, Term)
+        _contract.term("term", term)
         self.prefix, self.term = prefix, term
         self.outputs, self.fields, self.optional = term.outputs, term.fields, term.optional
         self.weights = self._named(term.weights)

@@ -65,7 +65,8 @@ class Presence(Classes):
     ) -> None:
         super().__init__(
             1, loss=loss, cost=cost, weight=weight, cost_weight=cost_weight, alpha=alpha,
-            gamma=gamma, cost_alpha=cost_alpha, cost_gamma=cost_gamma, on=("labels", on),
+            gamma=gamma, cost_alpha=cost_alpha, cost_gamma=cost_gamma,
+            on=("labels", _checks.key("on", on)),
         )  # fmt: skip
         if self.softmax:
             checks.no_sigmoid(self.loss.name)

@@ -98,7 +98,7 @@ class RotatedBoxes(Comparison):
             for name, cost in costs.items()
         }
         self.overlap, self.period, self.tau = overlap, period, float(tau)
-        self.check_targets, self.on = check_targets, on
+        self.check_targets, self.on = check_targets, _checks.key("on", on)
         self.outputs = self.fields = {on: (5,)}
 
     def width(self, problems: MatchingProblems, inputs: ComparisonInputs) -> Any:

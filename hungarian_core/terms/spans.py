@@ -73,7 +73,8 @@ class Spans(Comparison):
             "span": _checks.weight("span_cost", span_weight if span_cost is None else span_cost),
             "giou": _checks.weight("giou_cost", giou_weight if giou_cost is None else giou_cost),
         }
-        self.format, self.form, self.check_targets, self.on = format, form, check_targets, on
+        self.format, self.form = format, form
+        self.check_targets, self.on = check_targets, _checks.key("on", on)
         self.outputs = self.fields = {on: (2,)}
 
     def compare(

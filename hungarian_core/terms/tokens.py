@@ -116,8 +116,10 @@ class Tokens(Term):
         self.no_object_weight = float(no_object_weight)
         self.alpha, self.gamma = map(_checks.plain, (alpha, gamma))
         self.cost_alpha, self.cost_gamma = map(_checks.plain, (cost_alpha, cost_gamma))
-        self.check_targets, self.on, self.mask = check_targets, on, mask
-        self.outputs, self.fields, self.optional = {on[1]: ("C",)}, {on[0]: ("C",)}, (mask,)
+        self.check_targets, self.on = check_targets, _checks.pair_of_keys(on)
+        self.mask = _checks.key("mask", mask)
+        (of_truth, of_queries), self.optional = self.on, (mask,)
+        self.outputs, self.fields = {of_queries: ("C",)}, {of_truth: ("C",)}
         self.weights = {"token": self.weight}
         self.needs_iou = self.loss.needs_iou
 
@@ -261,7 +263,6 @@ def read_tokens(
     shapes = backend.shape(x), backend.shape(maps)
     shape_checks.letters({on[1]: (shapes[0], ("C",))}, {on[0]: (shapes[1], ("C",))})
     _checks.real(on[1], x, xp)
-    checks.token_maps(on[0], maps, xp)
     if check_targets:
         # NumPy has no bfloat16.
         both = problems.objects_mask, xp.astype(maps, problems.dtype, copy=False)

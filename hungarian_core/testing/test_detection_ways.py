@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.losses.call import read_call
+from hungarian_core.losses.call import read_call, wanted_by
 from hungarian_core.losses.kernels import choose_kernels
 from hungarian_core.terms.logit_losses import QueryTargets
 from hungarian_core.testing import checks, detection
@@ -65,7 +65,10 @@ def test_two_ways_of_the_passes(driver: Driver, example: Example) -> None:
         labels = driver.from_numpy(rng.integers(0, 3, (2, 2)))
         targets = hc.Targets(labels, driver.from_numpy(data["truth"]), None)
         with np.errstate(all="ignore"):
-            call = read_call(loss.terms, arrays, targets, None, None, 1, groups, driver.backend)
+            call = read_call(
+                loss.terms, wanted_by(loss.terms), arrays, targets, None, None, 1, groups,
+                driver.backend,
+            )  # fmt: skip
             to_predict, weights = _to_predict(driver, rng, call.inputs[0], classes)
             found = []
             for solver in ("native", "core"):
