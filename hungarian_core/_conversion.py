@@ -68,6 +68,11 @@ def host_array(
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def counted(n: int, like: Array, backend: Backend) -> Array:
+    """Return the indices from 0 to n - 1 where `like` lies, known to be in host memory."""
+    return backend.asarray(np.arange(n, dtype=np.intp), like=like)
+
+
 def no_array(x: Any) -> str | None:
     """Say what is wrong with something that stands for no array at all, or return None."""
     if hasattr(x, "__array__") or isinstance(x, (bool, int, float, complex, list, tuple)):

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Problem
+from hungarian_core._conversion import counted
 from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._inputs import checked_masks, unmatched_cost_of, valid_pairs, warn_if_rounded
 from hungarian_core._registry import backend_of, get_backend
@@ -282,8 +283,7 @@ def linear_sum_assignment(
     )
     n, m = shape
     if solved and n <= m:  # all rows are matched, so no column has to be looked up
-        (rows,) = backend.namespace(found.col4row).nonzero(found.col4row >= 0)
-        return rows, found.col4row
+        return counted(n, found.col4row, backend), found.col4row
     known = isinstance(n, int) and isinstance(m, int)
     if backend.readable(found.col4row) or not known:
         return found.indices()
