@@ -104,6 +104,17 @@ def unmatched_cost_shape(came: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
     )
 
 
+def partial(came: Any, unmatched_cost: Any) -> bool:
+    """Return whether a matching may be partial, which is another thing than one with a price."""
+    found = flag("partial", came)
+    if found and unmatched_cost is not None:
+        raise ValueError(
+            "partial is True, and unmatched_cost is given; expected one of them: partial matches "
+            "as many pairs as there can be, unmatched_cost only those that cost less than it"
+        )
+    return found
+
+
 def fits(name: str, too_large: Array, dtype: Any, xp: Namespace) -> None:
     """Raise if numbers became infinite in the dtype of what they go with; concrete arrays only."""
     if bool(xp.any(too_large)):
@@ -387,7 +398,8 @@ def raise_unless_solved(
             f"half precision, or {remedy}"
         )
     way_out = (
-        "look for an overflow, or let rows stay unmatched, as `assign` does at an unmatched_cost="
+        "look for an overflow, or let rows stay unmatched, as `assign` does at an unmatched_cost= "
+        "or, where they have to, with partial=True"
         if unmatched_cost is None
         else "or make unmatched_cost finite, so that rows may stay unmatched"
     )

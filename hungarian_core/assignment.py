@@ -11,6 +11,7 @@ from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._inputs import checked_masks, unmatched_cost_of, valid_pairs, warn_if_rounded
 from hungarian_core._registry import backend_of, get_backend
 from hungarian_core._solvers.dispatch import solve
+from hungarian_core._solvers.partial import solve_partial
 from hungarian_core._solvers.policies import among_valid, is_invalid
 from hungarian_core._tracing import skip_autograph
 
@@ -104,6 +105,7 @@ def assign(
     col_mask: Array | None = None,
     maximize: bool = False,
     unmatched_cost: Array | float | None = None,
+    partial: bool = False,
     nan: Nan = "raise",
     solver: Solver = "auto",
     backend: str | Backend | None = None,
@@ -123,6 +125,10 @@ def assign(
         unmatched_cost: A row may stay unmatched at this price: a scalar, one value per
             sample `(...)` or per row `(..., n)`, in the unit and sense of `cost`. With it a
             matching always exists, except where the price is +inf.
+        partial: Where forbidden pairs leave no complete matching, match as many pairs as there can
+            be, and of such matchings take one of least total: exactly, with no price that stands
+            for "as many". Rows and columns left over have -1. A complete matching, where there is
+            one, is found as without it. Not together with `unmatched_cost`.
         nan: What NaN and -inf do. ``"raise"``: an error. ``"worst"``: NaN counts as the
             worst, -inf as the best finite cost of its matrix. ``"forbid"``: NaN
             forbids the pair, -inf is an error. `count_invalid` counts them.
@@ -139,7 +145,8 @@ def assign(
     Returns:
         An `Assignment`. Nothing can raise while tracing or on an accelerator; there a problem
         with invalid entries or without a finite matching gets matches of -1 and NaN
-        cost and duals.
+        cost and duals. With `partial` the duals prove that no matching of as many pairs costs less:
+        `gap` is 0, and ``u + v <= cost`` on all pairs that such a matching may have.
 
     Raises:
         TypeError: What came does not hold numbers: text, objects, a dictionary, None.
@@ -169,6 +176,9 @@ def assign(
         >>> hc.assign(batch, row_mask=np.array([[True, True, True], [True, False, True]])).col4row
         array([[ 1,  0,  2],
                [ 0, -1,  1]])
+        >>> gated = np.array([[1.0, 2.0, 9.0], [3.0, np.inf, np.inf], [2.0, np.inf, np.inf]])
+        >>> hc.assign(gated, partial=True).col4row
+        array([ 1, -1,  0])
     """
     if cost is None:
         _checks.array("cost", cost)
@@ -178,7 +188,7 @@ def assign(
     cost = backend.asarray(cost)
     shape = backend.shape(cost)
     found, _ = _assigned(
-        cost, shape, row_mask, col_mask, maximize, unmatched_cost, nan, solver, backend
+        cost, shape, row_mask, col_mask, maximize, unmatched_cost, partial, nan, solver, backend
     )
     return found
 
@@ -190,6 +200,7 @@ def _assigned(
     col_mask: Array | None,
     maximize: bool,
     unmatched_cost: Array | float | None,
+    partial: bool,
     nan: Nan,
     solver: Solver,
     backend: Backend,
@@ -207,6 +218,8 @@ def _assigned(
         _checks.solver(solver)
     if type(maximize) is not bool:
         maximize = _checks.flag("maximize", maximize)
+    if partial is not False:
+        partial = _checks.partial(partial, unmatched_cost)
     if len(shape) < 2:
         _checks.cost_shape(shape)
     cost = backend.stop_gradient(cost)
@@ -223,10 +236,12 @@ def _assigned(
     if dtype != cost.dtype and xp.isdtype(dtype, "integral"):
         warn_if_rounded("cost", dtype, cost, valid_pairs(rows, cols, cost, xp), backend, xp)
     problem = Problem(cost, rows, cols, unmatched, maximize, nan)
-    found = backend.solve(problem, solver=solver)
-    if found is None:
-        found = solve(problem, solver=solver, backend=backend, use_hook=False)
-    col4row, row4col, total, u, v, status = found  # a slice of a named tuple stops old Dynamos
+    solution = None if partial else backend.solve(problem, solver=solver)
+    if partial:
+        solution = solve_partial(problem, solver=solver, backend=backend)
+    elif solution is None:
+        solution = solve(problem, solver=solver, backend=backend, use_hook=False)
+    col4row, row4col, total, u, v, status = solution  # a slice of the tuple stops old Dynamos
     if status is not None:
         _checks.raise_unless_solved(
             status, nan, backend, xp, unmatched_cost=unmatched, rows=rows, maximize=maximize
@@ -238,6 +253,7 @@ def linear_sum_assignment(
     cost_matrix: Array,
     maximize: bool = False,
     *,
+    partial: bool = False,
     solver: Solver = "auto",
     backend: str | Backend | None = None,
 ) -> tuple[Array, Array]:
@@ -246,12 +262,14 @@ def linear_sum_assignment(
     Args:
         cost_matrix: `(n, m)`, real; +inf (-inf with `maximize`) forbids a pair.
         maximize: Match at the greatest total instead.
+        partial: As for `assign`: the pairs that there can be, where SciPy raises.
         solver: As for `assign`.
         backend: As for `assign`.
 
     Returns:
-        ``(row_ind, col_ind)``, each `(min(n, m),)` index, rows sorted. Where nothing can raise, in
-        a program or on an accelerator, a problem without a solution has -1 throughout.
+        ``(row_ind, col_ind)``, each `(min(n, m),)` index, rows sorted; with `partial` maybe fewer.
+        Where nothing can raise, in a program or on an accelerator, a problem without a solution has
+        -1 throughout, and with `partial` there is a -1 in both for each pair that is missing.
 
     Raises:
         TypeError: What came does not hold numbers.
@@ -279,7 +297,7 @@ def linear_sum_assignment(
             f"expected a matrix (2-D array), got shape {shape}; use assign for a batch"
         )
     found, solved = _assigned(
-        cost_matrix, shape, None, None, maximize, None, "raise", solver, backend
+        cost_matrix, shape, None, None, maximize, None, partial, "raise", solver, backend
     )
     n, m = shape
     if solved and n <= m:  # all rows are matched, so no column has to be looked up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_linear_sum_assignment_in_a_program(shape: Any, maximize: bool, solver: 
     found = jax.jit(lambda x: hj.linear_sum_assignment(x, maximize, solver=solver))(cost)
     for a, b in zip(found, linear_sum_assignment(cost, maximize), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3)], ids=["wide", "tall"])
+def test_pairs_that_are_missing_in_a_program(shape: tuple[int, int]) -> None:
+    """As long as the smaller side, with -1 in both for each pair that there cannot be."""
+    cost = np.full(shape, np.inf)
+    cost[0, :], cost[:, 1] = [3.0, 1.0, 2.0, 4.0][: shape[1]], [1.0, 2.0, 3.0, 4.0][: shape[0]]
+    rows, cols = jax.jit(functools.partial(hj.linear_sum_assignment, partial=True))(cost)
+    assert rows.shape == cols.shape == (3,)
+    assert sorted(zip(rows.tolist(), cols.tolist(), strict=True)) == [(-1, -1), (0, 2), (1, 1)]
 
 
 def test_without_a_solution_there_are_no_pairs() -> None:

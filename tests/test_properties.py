@@ -144,6 +144,44 @@ FAMILIES = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.data(), n=st.integers(0, 5), m=st.integers(0, 5), dtype=st.sampled_from(DTYPES),
+    share=st.sampled_from((0.3, 0.6, 0.8)), masked=st.booleans(), maximize=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_the_most_pairs_then_the_least_cost(
+    solver: str, data: st.DataObject, n: int, m: int, dtype: str, share: float, masked: bool,
+    maximize: bool, seed: int,
+) -> None:  # fmt: skip
+    """Against every matching in fractions: of the pairs exactly, of the cost but for rounding."""
+    checks.need_solver(NUMPY, solver)
+    rng = np.random.default_rng(seed)
+    cost = data.draw(costs(3, n, m, dtype))
+    if cost.dtype.kind == "f":
+        cost = np.where(rng.uniform(size=cost.shape) < share, np.inf, cost).astype(dtype)
+        cost = -cost if maximize else cost
+    rows = rng.uniform(size=(3, n)) < (0.8 if masked else 2)
+    cols = rng.uniform(size=(3, m)) < (0.8 if masked else 2)
+    masks = {"row_mask": rows, "col_mask": cols} if masked else {}
+    found = hc.assign(cost, **masks, maximize=maximize, partial=True, solver=solver)
+    sign = -1.0 if maximize else 1.0
+    for b in range(3):
+        valid = rows[b][:, None] & cols[b]
+        table = np.where(valid, sign * cost[b].astype(float), np.inf)
+        pairs, total = reference.partial(table)
+        i = np.flatnonzero(found.col4row[b] >= 0)
+        assert len(i) == pairs
+        scale = np.abs(table[np.isfinite(table)]).max(initial=0)
+        near = 8 * n * np.finfo(found.cost.dtype).eps * scale
+        if cost.dtype.kind != "f":
+            near = 0.0  # whole numbers are not rounded
+        assert table[i, found.col4row[b][i]].sum() == pytest.approx(total, rel=0, abs=near)
+        assert sign * found.cost[b] == pytest.approx(total, rel=0, abs=near)
+        assert found.gap()[b] == pytest.approx(0, abs=2 * near)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", FAMILIES)
 @settings(max_examples=30, deadline=None)

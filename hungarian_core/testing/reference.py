@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,28 @@ def enumerated(cost: Floats, rows: Floats, cols: Floats, price: Floats | None) -
                 totals.append(cost[list(i), list(j)].sum() + paid)
     best = min(totals)
     return Optimum(best if best < np.inf else np.nan, None if price is not None else pairs)
+
+
+def partial(cost: Floats) -> tuple[int, float]:
+    """Return the most pairs of finite costs, and the least total of so many.
+
+    By trying every matching, in fractions, so that sums of numbers of any size are exact.
+    """
+    n, m = cost.shape
+    best: dict[tuple[int, ...], tuple[int, Fraction]] = {(): (0, Fraction(0))}
+    for i in range(n):  # the best of the rows so far that takes exactly these columns
+        grown = dict(best)
+        for taken, (pairs, total) in best.items():
+            for j in range(m):
+                if j in taken or not np.isfinite(cost[i, j]):
+                    continue
+                key = tuple(sorted((*taken, j)))
+                new = pairs + 1, total + Fraction(float(cost[i, j]))
+                if key not in grown or new[1] < grown[key][1]:
+                    grown[key] = new
+        best = grown
+    pairs, total = min(best.values(), key=lambda x: (-x[0], x[1]))
+    return pairs, float(total)
 
 
 def pair_loss(kind: str, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
