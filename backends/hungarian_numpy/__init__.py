@@ -7,6 +7,7 @@ those of `hungarian_core`.
 import hungarian_core as _core
 from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_numpy._backend import backend
+from hungarian_numpy._lap import lapjv
 
 assign = bind(_core.assign, backend)
 assign_many = bind(_core.assign_many, backend)
@@ -92,6 +93,7 @@ __all__ = [
     "compute_euclidean_distance",
     "count_invalid",
     "fenchel_young_loss",
+    "lapjv",
     "linear_sum_assignment",
     "loss",
     "pad_targets",
