@@ -45,9 +45,10 @@ def weights_of_call(weights: Mapping[str, Any], known: Mapping[str, Any], match_
         )
     for name, weight in weights.items():
         one_of("the name of a weight", name, tuple(known))
-        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        shape = () if number else getattr(weight, "shape", None)
-        if shape is None or len(shape) or "complex" in str(getattr(weight, "dtype", type(weight))):
+        if isinstance(weight, (int, float)) and not isinstance(weight, bool):
+            continue
+        shape, dtype = getattr(weight, "shape", None), getattr(weight, "dtype", None)
+        if shape is None or len(shape) or "complex" in str(dtype):
             raise ValueError(
                 f"the weight {name!r} is {brief(weight)}; expected a number, or an array () of one"
             )

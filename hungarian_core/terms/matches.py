@@ -14,6 +14,10 @@ class Matches(NamedTuple):
 
     Of a matching that was solved there are as many pairs as objects, which are fewer than queries.
     Of one that was given there are as many as queries, since an object may have several.
+
+    A term of your own mostly needs `compared` or `predictions` and `truths`, and `counted` and
+    `query_matched`; where a problem failed, these say that nothing is matched, and the criterion
+    makes its losses NaN.
     """
 
     problems: MatchingProblems
