@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,17 @@ def vit(kind: Any, **more: Any) -> Any:
     return kind(**sizes, image_size=SIZE, patch_size=8, num_windows=4, out_indices=[1, 2], **more)
 
 
+RT_DETR: dict[str, Any] = {  # and those after it, with what is each one's own
+    "RTDetr": {},
+    "RTDetrV2": {"decoder_n_levels": 2},
+    "DFine": {"lqe_hidden_dim": 8},
+    "Deimv2": {"lqe_hidden_dim": 8},
+}
+GROUNDING = ("GroundingDino", "MMGroundingDino")
+# "[CLS] a b . c . d e . [SEP]", of three classes, and padding.
+TEXT = [101, 1500, 1501, 1012, 1600, 1012, 1700, 1701, 1012, 102, 0, 0]
+
+
 def rt_detr() -> dict[str, Any]:
     """Return the configuration of RT-DETR beside those of encoders and decoders."""
     channels = {"encoder_in_channels": [8, 8], "decoder_in_channels": [32, 32]}
@@ -55,9 +67,15 @@ def config(name: str) -> dict[str, Any]:
         return {**DECODER, **GROUPS, "backbone_config": backbone}
     if name == "RfDetr":
         return {**DECODER, **GROUPS, "backbone_config": vit(hf.RfDetrDinov2Config)}
-    if name in ("RTDetr", "RTDetrV2"):
-        levels = {"decoder_n_levels": 2} if name == "RTDetrV2" else {}
-        return {**DECODER, **ENCODER, **rt_detr(), **levels}
+    if name in RT_DETR:
+        return {**DECODER, **ENCODER, **rt_detr(), **RT_DETR[name]}
+    if name in GROUNDING:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        text = hf.BertConfig(vocab_size=2000, intermediate_size=16, **sizes, **still)
+        of_text = {"text_config": text, "max_text_len": 16, "fusion_droppath": 0.0}
+        backbone = {"backbone_config": resnet("stage3", "stage4"), "num_feature_levels": 2}
+        return {**DECODER, **ENCODER, **width, **backbone, **of_text}
     if name == "DeformableDetr":
         backbone = {"backbone_config": resnet("stage3", "stage4"), "num_feature_levels": 2}
         return {**DECODER, **ENCODER, **width, **backbone}
@@ -67,14 +85,14 @@ def config(name: str) -> dict[str, Any]:
 
 
 # What tells the terms of a model's layers apart, in the order in which it reports them.
-RT_DETR = ("", "_aux_0", "_aux_1", "_dn_0", "_dn_1")
 ENDS = {
     **dict.fromkeys(("Detr", "ConditionalDetr", "DabDetr", "TableTransformer"), ("", "_0")),
     **{"Yolos": ("",), "DeformableDetr": ("", "_0")},
-    **dict.fromkeys(("RTDetr", "RTDetrV2"), RT_DETR),
+    **dict.fromkeys(RT_DETR, ("", "_aux_0", "_aux_1", "_dn_0", "_dn_1")),
+    **dict.fromkeys(GROUNDING, ("", "_0", "_enc")),
     **dict.fromkeys(("LwDetr", "RfDetr"), ("", "_0", "_enc")),
 }
-MAIN = ("Detr", "DeformableDetr", "RTDetr", "LwDetr")
+MAIN = ("Detr", "DeformableDetr", "RTDetr", "LwDetr", "DFine", "Deimv2", "GroundingDino")
 
 
 def detector(name: str) -> Any:
@@ -103,7 +121,11 @@ def batch(counts: tuple[int, ...] = (2, 0, 4)) -> dict[str, Any]:
 def run_forward(model: Any, data: dict[str, Any]) -> Any:
     """Return what the model says, always with the same noise in what it denoises."""
     torch.manual_seed(2)
-    return model(**data)
+    text = {}
+    if "Grounding" in type(model).__name__:
+        ids = torch.tensor([TEXT] * len(data["labels"]))
+        text = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    return model(**data, **text)
 
 
 def run(model: Any, data: dict[str, Any]) -> tuple[Any, list[Any]]:
@@ -124,9 +146,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def float64() -> Iterator[None]:
-    """Compute in float64, where the published losses too keep their constants in it."""
+def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compute in float64, where the published losses too keep their constants in it.
+
+    DEIMv2's own loss sorts without saying which of equals comes first; here it is the first.
+    """
     torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # what D-FINE rounds to
+    monkeypatch.setattr(torch, "argsort", functools.partial(torch.argsort, stable=True))
     yield
     torch.set_default_dtype(torch.float32)
 
@@ -162,6 +189,86 @@ def test_in_place_of_theirs(name: str, counts: tuple[int, ...], float64: None) -
         assert (x - y).abs().max() <= 1e-9 * largest
 
 
+@pytest.mark.parametrize("name", ["DeformableDetr", "DFine", "Deimv2", "GroundingDino"])
+def test_three_steps(name: str, float64: None) -> None:
+    """A model that is trained by it goes where it goes by its own loss."""
+    models = [detector(name) for _ in range(2)]
+    models[1].loss_function = TransformersLoss.for_model(models[1])
+    losses: list[list[float]] = []
+    for model in models:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        losses.append([])
+        for _ in range(3):
+            loss = run_forward(model, batch()).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+    assert losses[0][0] != losses[0][2]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-8)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_in_float32(name: str) -> None:
+    """The loss and its gradients, of what the loss is given."""
+    found = []
+    for kind in (None, TransformersLoss):
+        model, data = detector(name), batch()
+        if kind is not None:
+            model.loss_function = kind.for_model(model)
+        outputs = run_forward(model, data)
+        grads = torch.autograd.grad(outputs.loss, [outputs.logits, outputs.pred_boxes])
+        found.append([outputs.loss.detach(), *grads])
+    for x, y in zip(*found, strict=True):
+        torch.testing.assert_close(y, x, rtol=0, atol=1e-5 * float(x.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"use_dense_one_to_one": False}, {"mal_alpha": 0.3, "max_num_bins": 8}]
+)
+def test_settings_of_deimv2(changes: dict[str, Any], float64: None) -> None:
+    torch.manual_seed(0)
+    made = hf.Deimv2Config(**config("Deimv2"), **changes)
+    model, data = hf.Deimv2ForObjectDetection(made).train(), batch()
+    expected, _ = run(model, data)
+    model.loss_function = TransformersLoss.for_model(model)
+    found, _ = run(model, data)
+    assert list(found.loss_dict) == list(expected.loss_dict)
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-10, atol=0)
+
+
+def test_auxiliary_outputs_of_edges_and_tokens(float64: None) -> None:
+    """They have what the layers have been compared by."""
+    for name in ("DFine", "GroundingDino"):
+        model, data = detector(name), batch()
+        expected, _ = run(model, data)
+        model.loss_function = TransformersLoss.for_model(model)
+        found, _ = run(model, data)
+        for ours, theirs in zip(found.auxiliary_outputs, expected.auxiliary_outputs, strict=True):
+            assert set(ours) == set(theirs)
+            for key, x in theirs.items():
+                pairs = zip(ours[key], x, strict=True)
+                assert all(torch.equal(a, b) for a, b in pairs), key
+
+
+def test_each_image_has_a_text_of_its_own() -> None:
+    """Objects have the tokens of their image, whatever texts come before it."""
+    model, data = detector("GroundingDino"), batch((2, 2))
+    model.loss_function = TransformersLoss.for_model(model)
+    one = [101, 1500, 1501, 1012, 102, *(0,) * 7]
+    ids = torch.tensor([one, TEXT])
+    for label, labels in zip(data["labels"], ([0, 0], [2, 0]), strict=True):
+        label["class_labels"] = torch.tensor(labels)
+    model.eval()
+    both = model(**data, input_ids=ids, attention_mask=(ids > 0).long())
+    parts = []
+    for k in range(2):
+        alone = {"pixel_values": data["pixel_values"][k : k + 1], "labels": [data["labels"][k]]}
+        text = {"input_ids": ids[k : k + 1], "attention_mask": (ids[k : k + 1] > 0).long()}
+        parts.append(model(**alone, **text).loss)
+    torch.testing.assert_close(both.loss, sum(parts) / 2)
+
+
 @pytest.mark.parametrize("name", MAIN)
 def test_trains(name: str) -> None:
     model, data = detector(name), batch()
@@ -177,7 +284,7 @@ def test_trains(name: str) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["Detr", "RTDetr"])
+@pytest.mark.parametrize("name", ["Detr", "RTDetr", "DFine", "Deimv2"])
 def test_without_auxiliary_loss(name: str, float64: None) -> None:
     model, data = detector(name).eval(), batch()
     model.config.auxiliary_loss = False

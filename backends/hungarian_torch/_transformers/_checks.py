@@ -1,0 +1,42 @@
+"""The errors about models of `transformers`."""
+
+from __future__ import annotations
+
+import inspect
+from types import CodeType
+from typing import Any
+
+
+def asks_for_its_loss(model: Any) -> None:
+    """Raise if a model's class has nothing of its own that calls `loss_function`."""
+    kind = type(model)
+    if any(_named("loss_function", part) for part in _own_parts(kind)):
+        return
+    if hasattr(model, "criterion"):
+        raise ValueError(
+            f"{kind.__name__} never calls its loss_function: its loss is model.criterion; "
+            "expected a model that hands its outputs to loss_function"
+        )
+    raise ValueError(
+        f"{kind.__name__} never calls its loss_function: it has no loss for training; call "
+        "DetrLoss on what it returns"
+    )
+
+
+def _own_parts(kind: type) -> list[CodeType]:
+    """Return the code of the methods of a class and of its bases, but for where the loss is."""
+    found = []
+    for base in kind.__mro__:
+        if "loss_function" in vars(base):
+            break
+        for part in vars(base).values():
+            function = inspect.unwrap(part) if inspect.isfunction(part) else None
+            if function is not None:
+                found.append(function.__code__)
+    return found
+
+
+def _named(name: str, code: CodeType) -> bool:
+    """Say whether a code, or one within it, takes an attribute of this name."""
+    within = (x for x in code.co_consts if isinstance(x, CodeType))
+    return name in code.co_names or any(_named(name, x) for x in within)

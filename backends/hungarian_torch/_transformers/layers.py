@@ -1,0 +1,109 @@
+"""What models say of their layers, evaluated by one criterion, and what they report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hungarian_core import DetrLoss
+from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.losses.union import UnionLoss
+from hungarian_torch._backend import backend
+
+Settings = dict[str, Any]
+Labels = Sequence[Mapping[str, Tensor]]
+Outputs = dict[str, Tensor]
+Result = tuple[Tensor, dict[str, Tensor], list[dict[str, Any]] | None]
+
+_WEIGHTS = {"class": "class_weight", "bbox": "bbox_weight", "giou": "giou_weight"}
+_OPTIONS = ("denominator", "repeat", "groups", "nan", "solver", "tile_bytes", "log", "backend")
+
+
+class Criterion(NamedTuple):
+    """A loss whose terms weigh 1, their weights, and how a model reports them."""
+
+    loss: SetLoss | UnionLoss
+    weights: dict[str, float]
+    names: dict[str, str]  # in `loss_dict`, of each loss
+    weighted: bool = False  # `loss_dict` has the losses times their weights
+
+    def __call__(
+        self,
+        outputs: Outputs,
+        targets: Any,
+        ends: Sequence[str | None],
+        order: Sequence[str] | None = None,
+        only: Mapping[str, Collection[str]] | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of all that is reported, and `loss_dict`.
+
+        Args:
+            outputs: As the criterion takes them.
+            targets: Likewise.
+            ends: What the names of the layers' losses end in; None for a layer without a share.
+            order: The same in the order of `loss_dict`, if it is another.
+            only: Of losses that some layers lack, the ends of those that have them.
+            **options: More arguments of the criterion.
+        """
+        places = {end: k for k, end in enumerate(ends) if end is not None}
+        only = only or {}
+        found = self.loss(outputs, targets, weights=dict.fromkeys(self.weights, 1.0), **options)
+        total, shown = [], {}
+        for name, losses in found.losses.items():
+            weighted = self.weights[name] * losses
+            at = [k for end, k in places.items() if end in only.get(name, places)]
+            total.append((weighted if len(at) == len(ends) else weighted[at]).sum())
+            shown[name] = (weighted if self.weighted else losses).unbind()
+        if "cardinality_error" in found.logs and not self.weighted:
+            shown["cardinality_error"] = found.logs["cardinality_error"].unbind()
+        names = {name: x for name, x in self.names.items() if name in shown}
+        reported = {
+            names[name] + end: shown[name][places[end]]
+            for end in order or places
+            for name in names
+            if end in only.get(name, places)
+        }
+        return torch.stack(total).sum(), reported
+
+
+NAMES = {
+    "class": "loss_ce", "bbox": "loss_bbox", "giou": "loss_giou",
+    "cardinality_error": "cardinality_error",
+}  # fmt: skip
+
+
+def criterion(
+    settings: Settings, names: dict[str, str] = NAMES, weighted: bool = False
+) -> Criterion:
+    """Return the criterion of a `DetrLoss` with these settings."""
+    of_loss = {**settings, **dict.fromkeys(_WEIGHTS.values(), 1.0)}
+    loss = DetrLoss(**of_loss, backend=backend).criterion
+    weights = {name: settings[setting] for name, setting in _WEIGHTS.items()}
+    for term in loss.terms[2:]:
+        weights |= term.weights
+    return Criterion(loss, weights, names, weighted)
+
+
+def options_of(loss: SetLoss) -> dict[str, Any]:
+    """Return the options that a criterion of other terms takes over."""
+    return {name: getattr(loss, name) for name in _OPTIONS}
+
+
+def known(target: Mapping[str, Tensor], *more: str) -> dict[str, Tensor]:
+    """Return what is read of the labels of an image."""
+    names = ("class_labels", "boxes", "weights", "ignore", *more)
+    return {name: target[name] for name in names if name in target}
+
+
+def joined(layers: Sequence[tuple[Tensor, ...]], *names: str) -> Outputs:
+    """Return the outputs of layers, of each layer a tuple, as the criterion takes them."""
+    return {name: torch.stack(x) for name, x in zip(names, zip(*layers, strict=True), strict=True)}
+
+
+def numbered(prefix: str, count: int) -> list[str]:
+    """Return the ends of the names of so many layers."""
+    return [f"{prefix}{k}" for k in range(count)]
