@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -71,6 +72,31 @@ def host_array(
 def counted(n: int, like: Array, backend: Backend) -> Array:
     """Return the indices from 0 to n - 1 where `like` lies, known to be in host memory."""
     return backend.asarray(np.arange(n, dtype=np.intp), like=like)
+
+
+def index_pairs(col4row: Array, backend: Backend) -> list[tuple[Array, Array]]:
+    """Return for each problem of `(..., n)` the rows that have a column, and these columns."""
+    if backend.is_traced(col4row):
+        raise ValueError(
+            "pairs() has arrays whose length depends on values, and the matching is a symbol in a "
+            "program; expected a call outside, or padded_indices() in it"
+        )
+    found: list[tuple[Array, Array]] = []
+
+    def of_problems(columns: np.ndarray) -> tuple[()]:
+        *batch, n = columns.shape
+        columns = columns.reshape(prod(batch), n)
+        problem, row = np.nonzero(columns >= 0)
+        column = columns[problem, row]
+        begin = 0
+        for end in np.cumsum(np.bincount(problem, minlength=len(columns))).tolist():
+            pair = (row[begin:end], column[begin:end])
+            found.append(tuple(backend.asarray(x, like=col4row) for x in pair))
+            begin = end
+        return ()
+
+    backend.host_call(of_problems, col4row, like=())
+    return found
 
 
 def no_array(x: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Problem
-from hungarian_core._conversion import counted
+from hungarian_core._conversion import counted, index_pairs
 from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._inputs import checked_masks, unmatched_cost_of, valid_pairs, warn_if_rounded
 from hungarian_core._registry import backend_of, get_backend
@@ -47,6 +47,10 @@ class Assignment(NamedTuple):
         >>> rows, cols = match.indices()
         >>> rows, cols
         (array([0, 1]), array([1, 0]))
+        >>> match.padded_indices()
+        (array([0, 1]), array([1, 0]))
+        >>> len(match.pairs())  # of a batch, one for each problem
+        1
         >>> float(match.gap())
         0.0
     """
@@ -79,6 +83,35 @@ class Assignment(NamedTuple):
             )
         (row_ind,) = xp.nonzero(self.col4row >= 0)
         return row_ind, xp.take(self.col4row, row_ind, axis=0)
+
+    def pairs(self) -> list[tuple[Array, Array]]:
+        """Return ``(row_ind, col_ind)`` of each problem, in a list.
+
+        Batch axes of any number are one after the other in it, the last one fastest. Each pair of
+        index arrays is as that of `indices`: rows ascending, as long as there are matches.
+
+        Raises:
+            ValueError: The matching is a symbol in a program; see `padded_indices`.
+        """
+        return index_pairs(self.col4row, backend_of(self.col4row))
+
+    def padded_indices(self) -> tuple[Array, Array]:
+        """Return ``(row_ind, col_ind)`` of any batch in arrays of one shape, in programs too.
+
+        Returns:
+            Two index arrays `(..., min(n, m))`: of each problem first the matches, rows ascending,
+            then -1 in both.
+        """
+        backend = backend_of(self.col4row)
+        xp = backend.namespace(self.col4row)
+        n, m = (backend.shape(x)[-1] for x in (self.col4row, self.row4col))
+        row = xp.cumulative_sum(xp.ones_like(self.col4row), axis=-1) - 1
+        # Of unknown extents the slice ends where the rows do, if there are fewer of them.
+        most = min(n, m) if isinstance(n, int) and isinstance(m, int) else m
+        row_ind = xp.argsort(xp.where(self.col4row < 0, n + row, row), axis=-1)[..., :most]
+        row_ind = xp.astype(row_ind, self.col4row.dtype, copy=False)
+        col_ind = xp.take_along_axis(self.col4row, row_ind, axis=-1)
+        return xp.where(col_ind < 0, -1, row_ind), col_ind
 
     def gap(self) -> Array:
         """Return the duality gap `(...)`, cost - sum(u) - sum(v).

@@ -158,6 +158,71 @@ def test_indices_of_a_batch(driver: Driver) -> None:
         found.indices()
 
 
+BATCHES = {"tall": (2, 5, 3), "wide": (2, 3, 3, 5), "rows": (2, 0, 3), "none": (0, 2, 2)}
+
+
+def _batch(driver: Driver, name: str) -> tuple[list[Any], Any]:
+    """Return a cost with masks, and the program that matches it."""
+    shape = BATCHES[name]
+    rng = np.random.default_rng(1)
+    cost = rng.uniform(size=shape).astype(np.float32)
+    rows, cols = rng.random(shape[:-1]) < 0.7, rng.random((*shape[:-2], shape[-1])) < 0.8
+
+    def match(cost: Any, rows: Any, cols: Any) -> hc.Assignment:
+        return hc.assign(cost, row_mask=rows, col_mask=cols, solver="core", backend=driver.backend)
+
+    return [driver.from_numpy(x) for x in (cost, rows, cols)], match
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_padded_indices(driver: Driver, name: str) -> None:
+    """First what is matched, rows ascending, then -1, in arrays of one shape."""
+    if not driver.thorough and name != "tall":
+        pytest.skip(f"{driver.name} compiles each shape, and one has all that the text has")
+    arrays, match = _batch(driver, name)
+
+    def program(*arrays: Any) -> Any:
+        found = match(*arrays)
+        return (*found.padded_indices(), found.col4row)
+
+    row_ind, col_ind, col4row = map(driver.to_numpy, driver.trace(program)(*arrays))
+    *batch, n, m = BATCHES[name]
+    assert row_ind.shape == col_ind.shape == (*batch, min(n, m))
+    assert row_ind.dtype == col_ind.dtype == col4row.dtype
+    for b in np.ndindex(*batch):
+        (rows,) = np.nonzero(col4row[b] >= 0)
+        padding = np.full(min(n, m) - len(rows), -1)
+        np.testing.assert_array_equal(row_ind[b], [*rows, *padding])
+        np.testing.assert_array_equal(col_ind[b], [*col4row[b][rows], *padding])
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_pairs_of_a_batch(driver: Driver, name: str) -> None:
+    checks.skip_programs(driver)
+    arrays, match = _batch(driver, name)
+    found = match(*arrays)
+    pairs = found.pairs()
+    columns = driver.to_numpy(found.col4row)
+    *batch, n, _ = BATCHES[name]
+    assert len(pairs) == np.prod(batch)
+    for (rows, cols), expected in zip(pairs, columns.reshape(len(pairs), n), strict=True):
+        np.testing.assert_array_equal(driver.to_numpy(rows), np.nonzero(expected >= 0)[0])
+        np.testing.assert_array_equal(driver.to_numpy(cols), expected[expected >= 0])
+
+
+def test_pairs_in_a_program(driver: Driver) -> None:
+    arrays, match = _batch(driver, "tall")
+    if driver.trace(match) is match:
+        pytest.skip(f"{driver.name} is eager")
+    if not driver.thorough_eager:
+        pytest.skip(f"{driver.name} says what others of the framework say")
+    if driver.resolve(arrays[0]).name == "array_api_strict":
+        pytest.skip(f"{driver.name} has values in its programs")
+    # Frameworks wrap what is raised while they trace.
+    with pytest.raises(Exception, match=r"padded_indices\(\)"):
+        driver.trace(lambda *x: match(*x).pairs()[0])(*arrays)
+
+
 COUNTED = [(False, [0, 2, 1]), (True, [0, 1, 1])]
 
 
