@@ -168,7 +168,7 @@ def third_party(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
-    peers = ("array-api-strict", "lapx", "motmetrics", "optax", "ott-jax", "torchmetrics")
+    peers = ("array-api-strict", "flax", "lapx", "motmetrics", "optax", "ott-jax", "torchmetrics")
     others = ("transformers", "lightning", "pycocotools", "shapely", "pytest-xdist")
     project(session, "all,test", *peers, *others)
     # Not XLA_FLAGS: TensorFlow would read them too.
@@ -184,9 +184,10 @@ def hnet(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation; a warning is an error."""
-    project(session, "docs")
+    """The documentation; a warning is an error. What its search finds."""
+    project(session, "docs,test")
     session.run("sphinx-build", "-W", "-n", "-q", "docs", "docs/_build")
+    session.run("pytest", "tests/test_site_search.py", env=quiet())
 
 
 @nox.session
@@ -316,7 +317,8 @@ def lock(session: nox.Session) -> None:
     session.install(
         *(".[all,hnet,tune,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
         *("optax", "ott-jax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
-        *("motmetrics", "lightning", "pycocotools", "shapely", "pytest-xdist", "cmake", "ninja"),
+        *("flax", "motmetrics", "lightning", "pycocotools", "shapely", "pytest-xdist"),
+        *("cmake", "ninja"),
         "nvidia-cuda-nvrtc-cu11==11.7.99",
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

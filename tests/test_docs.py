@@ -8,6 +8,7 @@ prints it, ``print(x)  # 1.5``, and has to agree.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import os
@@ -22,7 +23,8 @@ import pytest
 from hungarian_core import Backend
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("coming-from/*.md"))]
 RUNNABLE = {
     "README.md",
     "quickstart.md",
@@ -90,6 +92,24 @@ def test_blocks_run_and_print_what_they_show(
     )
     assert ran.returncode == 0, f"{page}, needs {needs or 'numpy'}:\n{ran.stderr}"
     assert ran.stdout.splitlines() == shown
+
+
+COMING_FROM = [page for page in PAGES if page.parent.name == "coming-from"]
+# A paragraph with "Now" that ends in a colon stands before the new call.
+NOW = re.compile(
+    r"^[^\n]*\bNow\b[^\n]*:\n\n(?:<!-- [^\n]* -->\n)?```python\n(.*?)^```$", re.M | re.S
+)
+
+
+@pytest.mark.parametrize("page", [x for x in COMING_FROM if x.stem != "index"], ids=_name)
+def test_a_new_call_is_short(page: Path) -> None:
+    """Three statements at most, imports apart; and each page is on the list of all."""
+    calls = NOW.findall(page.read_text(encoding="utf-8"))
+    assert calls
+    for call in calls:
+        body = ast.parse(call).body
+        assert sum(not isinstance(x, (ast.Import, ast.ImportFrom)) for x in body) <= 3, call
+    assert f"]({page.name})" in (page.parent / "index.md").read_text(encoding="utf-8")
 
 
 def test_pages_have_blocks_that_run() -> None:
