@@ -18,12 +18,6 @@ WITHOUT_A_MATCHING = {
     "ForSemanticSegmentationLoss", "ForSequenceClassificationLoss", "ForTokenClassification",
     "ParakeetForRNNTLoss", "ParakeetForTDTLoss", "PocketTTSForConditionalGenerationLoss",
 }  # fmt: skip
-# Types of `LOSS_MAPPING` that match and are not served.
-NOT_YET = {
-    "ForSegmentation": "its masks",
-    "ConditionalDetrForSegmentation": "its masks",
-    "RfDetrForInstanceSegmentation": "its masks",
-}
 # Folders of `models` whose modelling code solves assignments itself.
 SOLVERS = {
     "inkling": "it orders scales when it is made, and has no matched loss",
@@ -55,7 +49,7 @@ def test_loss_mapping() -> None:
     from transformers.loss.loss_utils import LOSS_MAPPING
 
     matched = {name for name, x in LOSS_MAPPING.items() if x.__name__ not in WITHOUT_A_MATCHING}
-    assert {name for name in matched if not served(name)} == set(NOT_YET)
+    assert {name for name in matched if not served(name)} == set()
     assert not any(served(name) for name in set(LOSS_MAPPING) - matched)
 
 

@@ -23,6 +23,13 @@ def asks_for_its_loss(model: Any) -> None:
     )
 
 
+def one_query_each(settings: dict[str, Any]) -> None:
+    """Raise if objects were to be matched several times where masks are compared pair by pair."""
+    for name in ("repeat", "groups"):
+        if settings.get(name, 1) != 1:
+            raise ValueError(f"{name} is {settings[name]}; with masks it has to be 1")
+
+
 def _own_parts(kind: type) -> list[CodeType]:
     """Return the code of the methods of a class and of its bases, but for where the loss is."""
     found = []

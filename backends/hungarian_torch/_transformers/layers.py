@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hungarian_core import DetrLoss
-from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.losses.set_loss import SetLoss, SetLosses
 from hungarian_core.losses.union import UnionLoss
 from hungarian_torch._backend import backend
 
@@ -39,19 +39,32 @@ class Criterion(NamedTuple):
         only: Mapping[str, Collection[str]] | None = None,
         **options: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum of all that is reported, and `loss_dict`.
+        """Evaluate and report; `options` are more arguments of the criterion."""
+        return self.report(self.evaluate(outputs, targets, **options), ends, order, only)
+
+    def evaluate(self, outputs: Outputs, targets: Any, **options: Any) -> SetLosses:
+        """Return the losses, each with the weight 1."""
+        return self.loss(outputs, targets, weights=dict.fromkeys(self.weights, 1.0), **options)
+
+    def report(
+        self,
+        found: SetLosses,
+        ends: Sequence[str | None],
+        order: Sequence[str] | None = None,
+        only: Mapping[str, Collection[str]] | None = None,
+        more: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of all losses that are reported, and `loss_dict`.
 
         Args:
-            outputs: As the criterion takes them.
-            targets: Likewise.
+            found: The losses, of layers.
             ends: What the names of the layers' losses end in; None for a layer without a share.
             order: The same in the order of `loss_dict`, if it is another.
             only: Of losses that some layers lack, the ends of those that have them.
-            **options: More arguments of the criterion.
+            more: What `loss_dict` has of a layer behind its losses, by the layer's end.
         """
         places = {end: k for k, end in enumerate(ends) if end is not None}
-        only = only or {}
-        found = self.loss(outputs, targets, weights=dict.fromkeys(self.weights, 1.0), **options)
+        only, more = only or {}, more or {}
         total, shown = [], {}
         for name, losses in found.losses.items():
             weighted = self.weights[name] * losses
@@ -61,12 +74,14 @@ class Criterion(NamedTuple):
         if "cardinality_error" in found.logs and not self.weighted:
             shown["cardinality_error"] = found.logs["cardinality_error"].unbind()
         names = {name: x for name, x in self.names.items() if name in shown}
-        reported = {
-            names[name] + end: shown[name][places[end]]
-            for end in order or places
-            for name in names
-            if end in only.get(name, places)
-        }
+        reported: dict[str, Tensor] = {}
+        for end in order or places:
+            reported |= {
+                names[name] + end: shown[name][places[end]]
+                for name in names
+                if end in only.get(name, places)
+            }
+            reported |= more.get(end, {})
         return torch.stack(total).sum(), reported
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from hungarian_core import DetrLoss
 from hungarian_core._options import one_of
 from hungarian_core._settings import Configured, passing_on
-from hungarian_torch._transformers import _checks, detection, settings, tokens
+from hungarian_torch._transformers import _checks, detection, segmentation, settings, tokens
 from hungarian_torch._transformers.layers import Result
 
 
 class TransformersLoss(Configured):
-    """The loss of a detection model of `transformers`, in the place of its own.
+    """The loss of a detector or segmenter of `transformers`, in the place of its own.
 
     ``model.loss_function = TransformersLoss.for_model(model)`` is all. The settings are those of
     the model's configuration, and the loss, the keys and values of `loss_dict` and the
@@ -27,15 +27,19 @@ class TransformersLoss(Configured):
     - Grounding DINO's objects are named by the text of their own image, where its own loss takes
       other images' from the third on, and from the second on where texts differ in the number of
       classes;
-    - where DEIMv2's layers match a query to two objects equally often, it is the first.
+    - where DEIMv2's layers match a query to two objects equally often, it is the first;
+    - RF-DETR's masks have a loss of 0 in a batch without objects, where their own is no number.
 
-    Labels may also have ``"weights"`` and ``"ignore"`` for their objects, see `DetrLoss`.
+    Points at which masks are compared are drawn as the model's own loss draws them, so after the
+    same seed they are the same. Labels may also have ``"weights"`` and ``"ignore"`` for their
+    objects, see `DetrLoss`.
 
     Args:
         loss_type: ``"ForObjectDetection"`` (DETR, YOLOS, Table Transformer) or
             ``"<Model>ForObjectDetection"``, where <Model> is DeformableDetr, ConditionalDetr,
             DabDetr, RTDetr, RTDetrV2, LwDetr, RfDetr, DFine, Deimv2, GroundingDino or
-            MMGroundingDino.
+            MMGroundingDino; ``"ForSegmentation"`` (DETR), ``"ConditionalDetrForSegmentation"``
+            or ``"RfDetrForInstanceSegmentation"``.
         **changes: Arguments of `DetrLoss` to set otherwise than the configuration does. Where
             tokens stand in the place of classes, those of classes are the tokens'.
 
@@ -85,6 +89,9 @@ _EVALUATE: dict[str, Callable[..., Result]] = {
     "Deimv2ForObjectDetection": partial(detection.evaluate_edges, settings.deimv2),
     "LwDetrForObjectDetection": _LW_DETR,
     "RfDetrForObjectDetection": _LW_DETR,
+    "ForSegmentation": partial(segmentation.evaluate, settings.detr),
+    "ConditionalDetrForSegmentation": partial(segmentation.evaluate, settings.deformable_detr),
+    "RfDetrForInstanceSegmentation": partial(segmentation.evaluate_at_points, settings.lw_detr),
     "GroundingDinoForObjectDetection": _GROUNDING,
     "MMGroundingDinoForObjectDetection": _GROUNDING,
 }
