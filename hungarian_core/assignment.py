@@ -302,7 +302,7 @@ def linear_sum_assignment(
     Returns:
         ``(row_ind, col_ind)``, each `(min(n, m),)` index, rows sorted; with `partial` maybe fewer.
         Where nothing can raise, in a program or on an accelerator, a problem without a solution has
-        -1 throughout, and with `partial` there is a -1 in both for each pair that is missing.
+        -1 throughout, and with `partial` there is -1 in both, at the end, for each missing pair.
 
     Raises:
         TypeError: What came does not hold numbers.
@@ -338,6 +338,8 @@ def linear_sum_assignment(
     known = isinstance(n, int) and isinstance(m, int)
     if backend.readable(found.col4row) or not known:
         return found.indices()
+    if partial:
+        return found.padded_indices()
     # All of the smaller side are matched, so no length depends on values.
     xp = backend.namespace(found.col4row)
     if n <= m:
