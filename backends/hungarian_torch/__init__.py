@@ -12,7 +12,7 @@ from hungarian_torch._losses import (
     PITLoss,
     SetLoss,
 )
-from hungarian_torch._transformers import TransformersLoss
+from hungarian_torch._transformers import TransformersCriterion, TransformersLoss
 
 assign = bind(_core.assign, backend)
 assign_many = bind(_core.assign_many, backend)
@@ -37,6 +37,7 @@ __all__ = [
     "Relaxation",
     "SetLoss",
     "Targets",
+    "TransformersCriterion",
     "TransformersLoss",
     "assign",
     "assign_many",

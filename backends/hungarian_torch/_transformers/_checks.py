@@ -15,12 +15,22 @@ def asks_for_its_loss(model: Any) -> None:
     if hasattr(model, "criterion"):
         raise ValueError(
             f"{kind.__name__} never calls its loss_function: its loss is model.criterion; "
-            "expected a model that hands its outputs to loss_function"
+            "put TransformersCriterion.for_model(model) in its place"
         )
     raise ValueError(
         f"{kind.__name__} never calls its loss_function: it has no loss for training; call "
         "DetrLoss on what it returns"
     )
+
+
+def has_a_criterion(model: Any) -> None:
+    """Raise if a model has no criterion that could be replaced."""
+    if not hasattr(model, "criterion"):
+        raise ValueError(
+            f"{type(model).__name__} has no criterion; expected a segmenter such as Mask2Former. "
+            "Of a model that calls its loss_function, replace that by "
+            "TransformersLoss.for_model(model)"
+        )
 
 
 def one_query_each(settings: dict[str, Any]) -> None:

@@ -47,18 +47,16 @@ class Comparison(NamedTuple):
         cost = masks.new_zeros((len(truths), size, masks.shape[1]))
         points = self._drawn(len(truths), masks)
         for image, truth in enumerate(truths):
-            wanted = truth.to(masks)[None]
+            if not len(truth):
+                continue
+            wanted, logits = truth.to(masks)[None], masks[image : image + 1]
             if points is None:
                 wanted = functional.interpolate(wanted, size=masks.shape[-2:], mode="nearest")
-                pair = wanted[0].flatten(1), masks[image].flatten(1)
+                wanted, logits = wanted.flatten(2), logits.flatten(2)
             else:
-                at = points[image][None]
-                pair = (
-                    _sample(wanted, at, self.truth_mode)[0],
-                    _sample(masks[image : image + 1], at)[0],
-                )
-            if len(truth):
-                cost[image, : len(truth)] = self._pairwise(*pair, weights)
+                at = points[image : image + 1]
+                wanted, logits = _sample(wanted, at, self.truth_mode), _sample(logits, at)
+            cost[image, : len(truth)] = self._pairwise(wanted[0], logits[0], weights)
         return cost
 
     def losses(
