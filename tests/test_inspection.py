@@ -233,6 +233,15 @@ def test_a_price_left_out_is_noticed() -> None:
         hc.explain(hc.assign(cost, unmatched_cost=5.0), cost)
 
 
+def test_a_partial_matching_is_explained_by_its_rows() -> None:
+    cost = np.array([[1.0, 3.0, np.inf], [9.0, np.inf, np.inf], [2.0, np.inf, np.inf]])
+    match = hc.assign(cost, partial=True)
+    with pytest.raises(ValueError, match=r"2 pairs.*of a partial one, row_mask=match.col4row >= 0"):
+        hc.explain(match, cost)
+    text = str(hc.explain(match, cost, row_mask=match.col4row >= 0))
+    assert text.startswith("2 pairs, cost 5, duality gap 0")
+
+
 def test_traced_arrays_are_refused() -> None:
     jax = pytest.importorskip("jax", reason="its tracers have no values")
     cost = np.eye(3, dtype=np.float32)

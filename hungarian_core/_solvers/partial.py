@@ -54,7 +54,8 @@ def solve_partial(problem: Problem, *, solver: str, backend: Backend) -> Solutio
 
     edges = xp.where(cost < _INF, xp.zeros_like(cost), _INF)
     most = solved(edges, rows, cols, xp.ones_like(rows, dtype=cost.dtype))
-    surplus_cols = solved(cost, rows & (most.u < 0.5), cols & (most.v > -0.5))
+    # Rounded at a half, optimal duals that are not whole would do as well.
+    surplus_cols = solved(cost, rows & (most.u <= 0.5), cols & (most.v >= -0.5))
     surplus_rows = solved(cost, rows & (most.u > 0.5), cols & (most.v < -0.5))
 
     def of_either(whole: Array, one: Array, other: Array) -> Array:

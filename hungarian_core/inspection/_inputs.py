@@ -69,7 +69,7 @@ def pairs(
         raise ValueError(
             f"the assignment has {what}{_at(at)}, where {extents[0]} valid rows and {extents[1]} "
             f"valid columns make {expected} pairs; pass row_mask, col_mask and unmatched_cost as "
-            "the assignment had them"
+            "the assignment had them; of a partial one, row_mask=match.col4row >= 0"
         )
 
 
