@@ -108,13 +108,13 @@ def task_aligned(
     for q, rows in taken.items():
         found[q] = rows[0] if len(rows) == 1 else int(overlap[:, q].argmax())
     for m in range(len(truth)):
-        own = {q: -metric[m, q] for q in np.flatnonzero(found == m)}
-        for q in set(own) - set(_first(own, QUERIES if keep is None else keep)):
+        mine = {int(q): -metric[m, q] for q in np.flatnonzero(found == m)}
+        for q in set(mine) - set(_first(mine, QUERIES if keep is None else keep)):
             found[q] = -1
     score = np.zeros(QUERIES)
     for m in range(len(truth)):
         own = np.flatnonzero(found == m)
-        for q in own:
+        for q in map(int, own):
             score[q] = metric[m, q] * overlap[m, own].max() / (metric[m, own].max() + 1e-9)
     return found, score
 
@@ -141,8 +141,8 @@ def sim_ota(
     taken: dict[int, list[int]] = {}
     for m in range(len(truth)):
         count = max(int(np.sort(overlap[m, candidates])[::-1][:10].sum()), 1)
-        for q in _first({q: cost[m, q] for q in candidates}, count):
-            taken.setdefault(int(q), []).append(m)
+        for q in _first({int(q): cost[m, q] for q in candidates}, count):
+            taken.setdefault(q, []).append(m)
     found, score = np.full(QUERIES, -1), np.zeros(QUERIES)
     for q, rows in taken.items():
         found[q] = rows[0] if len(rows) == 1 else int(cost[:, q].argmin())
