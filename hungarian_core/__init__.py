@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from hungarian_core import (
-    assigners,
     boxes,
     costs,
     denoising,
@@ -61,7 +60,6 @@ __all__ = [
     "Targets",
     "assign",
     "assign_many",
-    "assigners",
     "assignment_cost",
     "assignment_matrix",
     "backends",

@@ -12,6 +12,7 @@ from hungarian_torch._losses import (
     PITLoss,
     SetLoss,
 )
+from hungarian_torch._matcher import HungarianMatcher
 from hungarian_torch._transformers import TransformersCriterion, TransformersLoss
 
 assign = bind(_core.assign, backend)
@@ -32,6 +33,7 @@ __all__ = [
     "DetrLoss",
     "HNet",
     "HungarianLoss",
+    "HungarianMatcher",
     "MatchedLoss",
     "PITLoss",
     "Relaxation",

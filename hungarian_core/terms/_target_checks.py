@@ -70,7 +70,11 @@ def target_shapes(
         size: The number to pad to, by default the greatest there is.
     """
     for name, of_images in shapes.items():
+        rank, like = 1 + len(extents[name]), of_images[0][1:]
         for k, (shape, first) in enumerate(zip(of_images, shapes[lead], strict=True)):
+            known = set(map(type, shape)) == {int}
+            if known and len(shape) == rank and shape[0] == first[0] and shape[1:] == like:
+                continue
             if not all(isinstance(extent, int) for extent in shape):
                 raise ValueError(
                     f"targets[{k}][{name!r}] has the unknown shape {shape}; expected a known "

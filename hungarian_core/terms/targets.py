@@ -10,7 +10,7 @@ from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _target_checks as target_checks
-from hungarian_core.terms._padding import places
+from hungarian_core.terms._padding import padded_on_host, places
 
 Extents = checks.Extents  # what each object has behind `(B, M)`; a letter where any will do
 _WEIGHING: dict[str, Extents] = {"weights": (), "ignore": ()}
@@ -139,6 +139,9 @@ def _padded(
     size = target_checks.target_shapes(shapes, extents, keys[lead], size)
     counts = [shape[0] for shape in shapes[keys[lead]]]
 
+    on_host = _on_host(given, counts, size, backend)
+    if on_host is not None:
+        return on_host
     given = {name: _of_one_size(x, wanted[name], backend) for name, x in given.items()}
     first = given[lead][0]
     if backend.is_traced(first) or backend.on_host(first):
@@ -146,6 +149,31 @@ def _padded(
     else:
         mask, padded = _end_to_end(given[lead], counts, size, backend)
     return {"mask": mask, **{name: padded(parts) for name, parts in given.items()}}
+
+
+def _on_host(
+    given: dict[str, list[Array]], counts: list[int], size: int, backend: Backend
+) -> dict[str, Array] | None:
+    """Return the mask and the fields, padded by NumPy, where it can read them; else None.
+
+    It copies each image's objects once: that takes less than the operations of a framework do.
+    """
+    every = [x for parts in given.values() for x in parts]
+    xp, front = backend.namespace(every[0]), (len(counts), size)
+    known = (xp.float32, xp.float64, xp.int64, xp.int32, xp.bool)  # NumPy has no bfloat16
+    like = [(front, xp.bool)]
+    for parts in given.values():
+        dtype, shapes = parts[0].dtype, [backend.shape(x)[1:] for x in parts]
+        if dtype not in known or any(x.dtype != dtype for x in parts):
+            return None
+        like.append(((*front, *map(max, *shapes, shapes[0])), dtype))
+    if not all(backend.readable(x) for x in every):
+        return None
+    shapes = [shape for shape, _ in like[1:]]
+    found = backend.host_call(
+        lambda *arrays: padded_on_host(arrays, shapes, counts), *every, like=tuple(like)
+    )
+    return dict(zip(("mask", *given), found, strict=True))
 
 
 def _by_places(
