@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from hungarian_core import (
+    assigners,
     boxes,
     costs,
     denoising,
@@ -60,6 +61,7 @@ __all__ = [
     "Targets",
     "assign",
     "assign_many",
+    "assigners",
     "assignment_cost",
     "assignment_matrix",
     "backends",

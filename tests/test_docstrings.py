@@ -22,6 +22,7 @@ import hungarian_core as hc
 WITHOUT = {"Backend", "plot_matches"}
 CORE = [
     "hungarian_core",
+    "hungarian_core.assigners",
     "hungarian_core.boxes",
     "hungarian_core.boxes.distributions",
     "hungarian_core.boxes.rotated",

@@ -78,6 +78,7 @@ def test_a_backend_shows_its_axis() -> None:
     "name",
     [
         *(
+            "assigners",
             "costs",
             "masks",
             "boxes",
