@@ -104,6 +104,8 @@ def test_rfdetr() -> None:
     logits, boxes, targets = _scene(1, [4, 0, 2], seed=2)
     criterion = ht.DetrLoss.preset("rf_detr", CLASSES, groups=3)
     rows = criterion.match(logits[0], boxes[0], targets).row4col.flatten(1)
+    matcher = ht.HungarianMatcher(2, 5, 2, class_cost_form="sigmoid")
+    found = matcher({"pred_logits": logits[0], "pred_boxes": boxes[0]}, targets, group_detr=3)
     size = QUERIES // 3
     for b, target in enumerate(targets):
         expected = []
@@ -113,6 +115,7 @@ def test_rfdetr() -> None:
             expected += zip((i + group * size).tolist(), j.tolist(), strict=True)
         i = (rows[b] >= 0).nonzero()[:, 0]
         assert list(zip(i.tolist(), rows[b][i].tolist(), strict=True)) == expected
+        assert list(zip(*(x.tolist() for x in found[b]), strict=True)) == expected
 
 
 def test_detr_indices() -> None:
