@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hungarian_core.losses.dual import DualLoss, DualLosses, yolo_dual
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.losses.union import UnionLoss, union_of_layers
 from hungarian_core.terms.alignment import Alignment
@@ -17,6 +18,8 @@ from hungarian_core.terms.rotated_boxes import RotatedBoxes
 from hungarian_core.terms.tokens import Tokens
 
 __all__ = [
+    "DualLoss",
+    "DualLosses",
     "UnionLoss",
     "d_fine",
     "deimv2",
@@ -27,6 +30,7 @@ __all__ = [
     "mm_grounding_dino",
     "obb",
     "union_of_layers",
+    "yolo_dual",
 ]
 __dir__ = __all__.copy
 

@@ -191,7 +191,9 @@ def _focused_losses(
 
 def class_indices(logits: Array, xp: Namespace) -> Array:
     """Return the numbers of the classes of `[N, Q, C]`, `[1, 1, C]`, written out to broadcast."""
-    return as_index(xp.cumulative_sum(xp.ones_like(logits[:1, :1, :]), axis=2) - 1, xp)
+    # Of one axis first: TensorFlow compares what may not broadcast into an array of unknown rank.
+    line = xp.sum(xp.zeros_like(logits[:1, :1, :]), axis=(0, 1))
+    return as_index(xp.cumulative_sum(xp.ones_like(line), axis=0) - 1, xp)[None, None, :]
 
 
 def weights_of(weights: Array, label: Array, xp: Namespace) -> Array:

@@ -93,10 +93,11 @@ def task_aligned(
     keep: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the objects of the queries of an image, and their target scores."""
-    overlap = np.zeros((len(truth), QUERIES))
+    queries = len(out["points"])
+    overlap = np.zeros((len(truth), queries))
     metric = np.zeros_like(overlap)
     for m, box in enumerate(truth):
-        for q in range(QUERIES):
+        for q in range(queries):
             if _inside(out["points"][q], box):
                 overlap[m, q] = max(ciou(box, out["boxes"][q]), 0)
                 metric[m, q] = _sigmoid(out["logits"][q, labels[m]]) ** 0.5 * overlap[m, q] ** 6
@@ -104,14 +105,14 @@ def task_aligned(
     for m in range(len(truth)):
         for q in _first({q: -x for q, x in enumerate(metric[m]) if x > 0}, top_k):
             taken.setdefault(q, []).append(m)
-    found = np.full(QUERIES, -1)
+    found = np.full(queries, -1)
     for q, rows in taken.items():
         found[q] = rows[0] if len(rows) == 1 else int(overlap[:, q].argmax())
     for m in range(len(truth)):
         mine = {int(q): -metric[m, q] for q in np.flatnonzero(found == m)}
-        for q in set(mine) - set(_first(mine, QUERIES if keep is None else keep)):
+        for q in set(mine) - set(_first(mine, queries if keep is None else keep)):
             found[q] = -1
-    score = np.zeros(QUERIES)
+    score = np.zeros(queries)
     for m in range(len(truth)):
         own = np.flatnonzero(found == m)
         for q in map(int, own):
