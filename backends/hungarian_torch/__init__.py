@@ -3,6 +3,7 @@
 import hungarian_core as _core
 from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_torch._backend import backend
+from hungarian_torch._criterion import SetCriterion
 from hungarian_torch._hnet import HNet
 from hungarian_torch._losses import (
     AlignedDetrLoss,
@@ -37,6 +38,7 @@ __all__ = [
     "MatchedLoss",
     "PITLoss",
     "Relaxation",
+    "SetCriterion",
     "SetLoss",
     "Targets",
     "TransformersCriterion",

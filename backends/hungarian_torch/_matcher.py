@@ -143,11 +143,11 @@ class HungarianMatcher(Configured, _Module):
             raise TypeError(
                 f"targets is {brief(targets)}; expected a list with one mapping per image"
             )
-        read = {"logits": _either(outputs, "logits", "pred_logits")}
+        read = {"logits": either(outputs, "logits", "pred_logits")}
         if self._by_boxes:
-            read["boxes"] = _either(outputs, "boxes", "pred_boxes")
+            read["boxes"] = either(outputs, "boxes", "pred_boxes")
         if self._by_masks:
-            read["masks"] = _either(outputs, "masks", "pred_masks")
+            read["masks"] = either(outputs, "masks", "pred_masks")
             if self.num_points is not None:
                 # One draw for each image, as Mask2Former makes them.
                 draws = [
@@ -221,7 +221,7 @@ def _is_plain(x: Any) -> bool:
     return type(x) is Tensor and x.is_cpu and x.dtype in _NUMPY and x.layout is torch.strided
 
 
-def _either(outputs: Mapping[str, Tensor], name: str, other: str) -> Tensor:
+def either(outputs: Mapping[str, Tensor], name: str, other: str) -> Tensor:
     """Return an output, which may be called as in DETR."""
     found = outputs.get(name, outputs.get(other)) if isinstance(outputs, Mapping) else None
     if found is None:
