@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hungarian_core.losses.dual import DualLoss, DualLosses, yolo_dual
+from hungarian_core.losses.moments import MomentLoss, moment_detr, saliency_loss
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.losses.union import UnionLoss, union_of_layers
 from hungarian_core.terms.alignment import Alignment
@@ -20,6 +21,7 @@ from hungarian_core.terms.tokens import Tokens
 __all__ = [
     "DualLoss",
     "DualLosses",
+    "MomentLoss",
     "UnionLoss",
     "d_fine",
     "deimv2",
@@ -28,7 +30,9 @@ __all__ = [
     "map_tr",
     "mdetr",
     "mm_grounding_dino",
+    "moment_detr",
     "obb",
+    "saliency_loss",
     "union_of_layers",
     "yolo_dual",
 ]

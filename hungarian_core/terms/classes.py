@@ -57,8 +57,8 @@ class Classes(Term):
         alpha, gamma: The parameters of the sigmoid losses.
         cost_alpha, cost_gamma: Those of the focal cost; `cost_gamma` is `gamma` by default.
         normalize: What the sum over queries is divided by: ``"labels"``, the sum of the weights of
-            what they are to say, which a cross entropy has and which it is by default for it, or
-            ``"objects"``, the number of objects.
+            what they are to say, which a cross entropy has and which it is by default for it,
+            ``"objects"``, the number of objects, or ``"queries"``, the number of queries.
         on: The pair of keys (of the labels in the targets, of the logits in the outputs).
 
     Raises:
@@ -101,7 +101,7 @@ class Classes(Term):
         num_classes = checks.class_options(
             num_classes, loss, cost, class_weights, label_smoothing, alpha, gamma, cost_gamma
         )
-        normalizers = ("labels", "objects") if softmax else ("objects",)
+        normalizers = ("labels", "objects", "queries") if softmax else ("objects", "queries")
         normalize = normalize or normalizers[0]
         _checks.one_of("normalize", normalize, normalizers, f"with loss={loss.name!r}")
         self.no_object_weight = float(no_object_weight)
@@ -225,6 +225,8 @@ class Classes(Term):
             return times(label_weights, losses, xp) if some_are_0 else label_weights * losses
 
         losses = learned(inputs.logits, value, slope, weighed, matches)
+        if self.normalize == "queries":
+            return QueryLosses({self.loss_name: losses}, xp.ones_like(losses), weighed=True)
         if label_weights is None or self.normalize != "labels":
             return QueryLosses({self.loss_name: losses}, weighed=True)
         return QueryLosses({self.loss_name: losses}, label_weights, weighed=True)
