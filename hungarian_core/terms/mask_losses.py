@@ -11,7 +11,7 @@ from typing import Any
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._gradient import with_constant_gradient
 from hungarian_core.costs.classes import infinite, power, times
-from hungarian_core.masks.pixels import cross_entropies, flattened, sigmoid
+from hungarian_core.masks.pixels import all_finite, cross_entropies, flattened, sigmoid
 
 
 def mask_losses(
@@ -38,16 +38,60 @@ def mask_losses(
     """
     targets, logits, _, xp = flattened(targets, logits, axes, False, backend)
     x = backend.stop_gradient(logits)
-    p, q = sigmoid(x, xp), sigmoid(-x, xp)
-    inside, outside = cross_entropies(x, xp)
-    rest = 1 - targets
-    entropy = times(targets, inside, xp) + times(rest, outside, xp)
-    pixels, slope = entropy, p - targets
-    if focal:
-        pixels, slope = _focal(targets, x, p, q, entropy, slope, alpha, gamma, xp)
+    p = sigmoid(x, xp)
+    if all_finite(x, backend, xp):
+        q = 1 - p
+        entropy, slope = _entropy(targets, x, xp), p - targets
+        pixels = entropy
+        if focal:
+            pixels, slope = _finite_focal(targets, p, q, entropy, slope, alpha, gamma, xp)
+    else:
+        q = sigmoid(-x, xp)
+        inside, outside = cross_entropies(x, xp)
+        entropy = times(targets, inside, xp) + times(1 - targets, outside, xp)
+        pixels, slope = entropy, p - targets
+        if focal:
+            pixels, slope = _focal(targets, x, p, q, entropy, slope, alpha, gamma, xp)
     count = xp.sum(xp.ones_like(x), axis=-1, keepdims=True)
     pixels = with_constant_gradient(logits, xp.mean(pixels, axis=-1), slope / count, backend)
     return pixels, _dice(targets, logits, p, q, backend, xp)
+
+
+def _entropy(targets: Array, x: Array, xp: Namespace) -> Array:
+    """Return the cross entropies of finite logits, in few passes.
+
+    Of a truth of 0 or 1, the first two terms are x or 0, or cancel, without a rounding.
+    """
+    size = xp.abs(x)
+    return (1 - targets) * x + (0.5 * size - 0.5 * x) + xp.log1p(xp.exp(-size))
+
+
+def _finite_focal(
+    targets: Array,
+    p: Array,
+    q: Array,
+    entropy: Array,
+    slope: Array,
+    alpha: float | None,
+    gamma: float,
+    xp: Namespace,
+) -> tuple[Array, Array]:
+    """Return what `_focal` does, of finite logits."""
+    weight: Any = 1 if alpha is None else (1 - alpha) + (2 * alpha - 1) * targets
+    if not gamma:
+        return weight * entropy, weight * slope
+    sign = 1 - 2 * targets
+    wrong = targets + sign * p
+    before = wrong if gamma == 2 else _power_before(wrong, gamma, xp)
+    weighed = weight * before  # of the exponent less 1
+    focused = weighed * wrong
+    slope = focused * slope + weighed * (gamma * (p * q)) * (sign * entropy)
+    return focused * entropy, slope
+
+
+def _power_before(wrong: Array, gamma: float, xp: Namespace) -> Array:
+    """Return ``wrong**(gamma - 1)``, 0 where there is no such slope."""
+    return xp.where(wrong > 0, power(xp.where(wrong > 0, wrong, 1), gamma - 1), 0)
 
 
 def _focal(

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.losses.union import UnionLoss
@@ -92,12 +91,9 @@ def evaluate_denoising(
     targets = loss.loss.pad_targets([known(t) for t in labels], like=logits)
     total, reported = loss(joined([final, *between], "logits", "boxes"), targets, ends)
     if denoised:
-        groups = denoising_meta_values["dn_num_group"]
-        forbidden = _costs_of_denoising(denoising_meta_values, targets["labels"], denoised[0][0])
-        loss = criterion({**settings, "groups": groups}, names, weighted=True)
         more, found = loss(
             joined(denoised, "logits", "boxes"), targets, numbered("_dn_", len(denoised)),
-            extra_cost=forbidden,
+            assignment=_objects_of_denoising(denoising_meta_values, denoised[0][0]),
         )  # fmt: skip
         total, reported = total + more, reported | found
     auxiliary = [{"logits": x, "pred_boxes": y} for x, y in between]
@@ -189,18 +185,6 @@ def _parted_edges(edges: Tensor, references: Tensor, meta: Any) -> tuple[list[An
         [(x[:, denoising:], y[:, denoising:]) for x, y in layers],
         [(x[:, :denoising], y[:, :denoising]) for x, y in layers],
     )
-
-
-def _costs_of_denoising(meta: Mapping[str, Any], labels: Tensor, like: Tensor) -> Tensor:
-    """Return a cost `[B, M, Q]` that leaves each object only the query that was made from it.
-
-    The groups are made alike: first a query per object, in order, which is to become the object
-    again, then queries that are to become nothing. So those of the first group say all.
-    """
-    groups = meta["dn_num_group"]
-    first = [at[: len(at) // groups] for at in meta["dn_positive_idx"]]
-    cost = like.new_full((*labels.shape, like.shape[1] // groups), torch.inf)
-    return cost.scatter_(2, pad_sequence(first, batch_first=True)[..., None], 0.0)
 
 
 def _objects_of_denoising(meta: Mapping[str, Any], like: Tensor) -> Tensor:

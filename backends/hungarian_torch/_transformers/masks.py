@@ -14,6 +14,7 @@ from hungarian_core.terms.mask_losses import mask_losses
 from hungarian_torch._backend import backend
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
+TILE = 1 << 18  # numbers: what lies between two operations stays in a processor's cache
 
 
 class Comparison(NamedTuple):
@@ -49,14 +50,17 @@ class Comparison(NamedTuple):
         for image, truth in enumerate(truths):
             if not len(truth):
                 continue
-            wanted, logits = truth.to(masks)[None], masks[image : image + 1]
+            wanted, logits = truth.to(masks), masks[image]
             if points is None:
-                wanted = functional.interpolate(wanted, size=masks.shape[-2:], mode="nearest")
-                wanted, logits = wanted.flatten(2), logits.flatten(2)
+                wanted = functional.interpolate(
+                    wanted[None], size=logits.shape[-2:], mode="nearest"
+                )[0]
+                wanted, logits = wanted.flatten(1), logits.flatten(1)
             else:
                 at = points[image : image + 1]
                 wanted, logits = _sample(wanted, at, self.truth_mode), _sample(logits, at)
-            cost[image, : len(truth)] = self._pairwise(wanted[0], logits[0], weights)
+            parts = [self._pairwise(wanted, x, weights) for x in _tiles(logits)]
+            cost[image, : len(truth)] = torch.cat(parts, dim=1)
         return cost
 
     def losses(
@@ -74,8 +78,7 @@ class Comparison(NamedTuple):
         height, width = (max(t.shape[axis] for t in truths) for axis in (1, 2))
         parts = row.split((objects >= 0).sum(1).tolist())
         wanted = [
-            functional.pad(t[at].to(chosen), (0, width - t.shape[2], 0, height - t.shape[1]))
-            for t, at in zip(truths, parts, strict=True)
+            _padded(t[at].to(chosen), height, width) for t, at in zip(truths, parts, strict=True)
         ]
         if self.loss_points is None:
             size = height, width
@@ -85,14 +88,16 @@ class Comparison(NamedTuple):
             points = self._uncertain(chosen.detach(), self.loss_points)
             each = points.split([len(t) for t in wanted])
             truth = torch.cat(
-                [
-                    _sample(t[:, None], at, self.truth_mode)[:, 0]
-                    for t, at in zip(wanted, each, strict=True)
-                ]
+                [_sample(t, at, self.truth_mode) for t, at in zip(wanted, each, strict=True)]
             )
-            chosen = _sample(chosen[:, None], points)[:, 0]
+            chosen = _sample(chosen, points)
         focal = self.pixels == "focal"
-        return (*mask_losses(truth, chosen, focal, ALPHA, GAMMA, 1, backend), image, row)
+        parts = [
+            mask_losses(t, x, focal, ALPHA, GAMMA, 1, backend)
+            for t, x in zip(_tiles(truth), _tiles(chosen), strict=True)
+        ]
+        mask, dice = map(torch.cat, zip(*parts, strict=True))
+        return mask, dice, image, row
 
     def _drawn(self, images: int, like: Tensor) -> Tensor | None:
         """Return the points `[B, P, 2]` by which the masks of images are matched."""
@@ -109,7 +114,7 @@ class Comparison(NamedTuple):
         drawn = torch.rand((size, int(count * self.oversampling), 2), device=device)
         drawn = drawn.to(logits.dtype)
         chosen = int(self.importance * count)
-        certainty = _sample(logits[:, None], drawn)[:, 0].abs()
+        certainty = _sample(logits, drawn).abs()
         at = torch.topk(-certainty, chosen, dim=1).indices
         rest = torch.rand((size, count - chosen, 2), device=device).to(logits.dtype)
         return torch.cat([drawn.gather(1, at[..., None].expand(-1, -1, 2)), rest], dim=1)
@@ -147,11 +152,26 @@ def number_of(targets: Any) -> Tensor:
     return (total / workers).clamp(min=1)
 
 
+def _tiles(x: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of `x` in parts, on a CPU small ones."""
+    rows = max(TILE // max(x.shape[1], 1), 1) if x.is_cpu else max(len(x), 1)
+    return x.split(rows)
+
+
+def _padded(masks: Tensor, height: int, width: int) -> Tensor:
+    """Return masks with nothing at their right and lower edges, up to a size."""
+    missing = width - masks.shape[2], height - masks.shape[1]
+    return functional.pad(masks, (0, missing[0], 0, missing[1])) if any(missing) else masks
+
+
 def _wide(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _sample(masks: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
-    """Return masks `[N, C, H, W]` at points `[N, P, 2]`, as `hungarian_core.masks.sample` does."""
-    grid = 2 * points[:, :, None] - 1
-    return functional.grid_sample(masks, grid, mode=mode, align_corners=False)[..., 0]
+    """Return masks `[N, H, W]` at points `[N, P, 2]`, as `hungarian_core.masks.sample` does.
+
+    Each is an image of its own: of channels, PyTorch samples one after another.
+    """
+    grid = (2 * points[:, :, None] - 1).expand(len(masks), -1, -1, -1)
+    return functional.grid_sample(masks[:, None], grid, mode=mode, align_corners=False)[:, 0, :, 0]

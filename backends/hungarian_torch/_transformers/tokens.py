@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hungarian_core.losses.set_loss import SetLoss
@@ -50,12 +51,17 @@ def evaluate(
     if config.two_stage:
         layers["_enc"] = (encoder_logits, encoder_pred_boxes)
     loss = _of_tokens({**of_config(config), **changes})
+    there = text_mask[:, 0]
+    # Behind the longest text there is nothing: most of what a model has room for.
+    length = max(
+        int((there.any(0) * torch.arange(1, 1 + there.shape[1]).to(there.device)).max()), 1
+    )
     targets = [
-        {**known(t), "token_maps": maps[t["class_labels"]]}
+        {**known(t), "token_maps": maps[t["class_labels"], :length]}
         for t, maps in zip(labels, label_maps, strict=True)
     ]
-    outputs = joined([*layers.values()], "logits", "boxes")
-    outputs["token_mask"] = text_mask[:, 0]
+    outputs = joined([(x[..., :length], y) for x, y in layers.values()], "logits", "boxes")
+    outputs["token_mask"] = there[:, :length]
     total, reported = loss(outputs, loss.loss.pad_targets(targets, like=logits), [*layers])
     text = {"label_maps": label_maps, "text_mask": text_mask}
     auxiliary = [{"logits": x, "pred_boxes": y, **text} for x, y in between]
