@@ -219,7 +219,7 @@ def main() -> None:
     lines = ["| model | transformers, ms | ours, ms | faster |", "|---|---|---|---|"]
     for row in rows:
         theirs, ours = row["ms"].values()
-        lines.append(f"| {row['name']} | {theirs:.3g} | {ours:.3g} | {row['faster']:.2g} |")
+        lines.append(f"| {row['name']} | {theirs:.0f} | {ours:.0f} | {row['faster']:.1f} |")
     lines.append(
         f"\n`python benchmarks/losses_of_transformers.py` at {about['commit']}, transformers "
         f"{about['versions']['transformers']}, PyTorch {about['versions']['torch']}, 2 threads of "
