@@ -12,7 +12,7 @@ import pytest
 
 SUITES = [
     Path(__file__).with_name(f"keras_{name}.py")
-    for name in ("suite", "callbacks", "detection", "dtypes", "masks", "signals", "where")
+    for name in ("suite", "callbacks", "detection", "dtypes", "heads", "masks", "signals", "where")
 ]
 
 

@@ -14,7 +14,7 @@ from hungarian_core import compute_euclidean_distance
 from hungarian_keras import _checks
 from hungarian_keras._base import SetLoss, mask_of, plain
 from hungarian_keras._callbacks import MatchingStability
-from hungarian_keras._detection import AlignedDetrLoss, DetrLoss
+from hungarian_keras._detection import AlignedDetrLoss, DetectionModel, DetrLoss
 from hungarian_keras._hnet import HNet
 
 _PACKAGE = "hungarian"
@@ -217,6 +217,7 @@ class PITLoss(SetLoss):
 
 __all__ = [
     "AlignedDetrLoss",
+    "DetectionModel",
     "DetrLoss",
     "HNet",
     "HungarianLoss",

@@ -47,10 +47,12 @@ class SetLoss(Configured, keras.losses.Loss):
         if sample_weight is not None:
             _checks.sample_weight(tuple(getattr(sample_weight, "shape", np.shape(sample_weight))))
         with keras.name_scope(self.name):
-            values = self.call(y_true, y_pred)
-            reduced = _Values("reduced", self.reduction, wide)
-            value = reduced(values, values, sample_weight)
-        return keras.ops.cast(value, self.dtype)
+            return self.reduced(self.call(y_true, y_pred), sample_weight)
+
+    def reduced(self, values: Any, sample_weight: Any = None) -> Any:
+        """Return values `(batch_size,)` weighed and reduced, in the dtype of the loss."""
+        reduced = _Values("reduced", self.reduction, self._wide)
+        return keras.ops.cast(reduced(values, values, sample_weight), self.dtype)
 
     @property
     def _wide(self) -> str:

@@ -18,8 +18,8 @@ def given(name: str, x: Any) -> None:
         raise TypeError(
             f"{name} is a {type(x).__name__} with the keys {', '.join(sorted(map(repr, x)))}; "
             "expected one array: name the output that the loss is for, as in "
-            "model.compile(loss={'objects': loss}), or put the parts together by "
-            "keras.layers.Concatenate()"
+            "model.compile(loss={'objects': loss}), put the parts together by "
+            "keras.layers.Concatenate(), or make the model a hungarian_keras.DetectionModel"
         )
     if x is None or isinstance(x, (str, bytes)):
         came = "None" if x is None else f"a {type(x).__name__}"
@@ -85,7 +85,8 @@ def packed(true: tuple[Any, ...], pred: tuple[Any, ...]) -> None:
     if len(true) != 3 or true[2] not in (5, None):
         raise ValueError(
             f"y_true has shape {true}; expected (batch_size, M, 5): (label, cx, cy, w, h) of each "
-            "object, a negative label for padding"
+            "object, a negative label for padding. A model of two outputs, logits and boxes, is to "
+            "be a hungarian_keras.DetectionModel"
         )
     if len(pred) not in (3, 4) or (pred[-1] is not None and pred[-1] < 5):
         raise ValueError(
@@ -124,3 +125,25 @@ def no_masks() -> None:
         "masks came; this loss gets one array of logits and boxes, in which masks have no place: "
         "call hungarian_core.DetrLoss(..., masks=MaskLoss()) in a training step of your own"
     )
+
+
+def heads(name: str, x: Any, keys: tuple[str, str]) -> None:
+    """Check that logits and boxes came as two arrays by name."""
+    if not isinstance(x, Mapping) or any(key not in x for key in keys):
+        came = (
+            f"has the keys {sorted(map(str, x))}"
+            if isinstance(x, Mapping)
+            else (f"is a {type(x).__name__}")
+        )
+        raise TypeError(f"{name} {came}; expected a mapping with {keys[0]!r} and {keys[1]!r}")
+    for key in keys:
+        given(f"{name}[{key!r}]", x[key])
+
+
+def joint(loss: Any, kind: type[Any]) -> None:
+    """Check the loss of a model of two outputs."""
+    if not isinstance(loss, kind):
+        raise TypeError(
+            f"loss is {loss!r}; expected a DetrLoss or an AlignedDetrLoss of hungarian_keras, "
+            "which takes both outputs"
+        )

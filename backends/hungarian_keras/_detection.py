@@ -31,19 +31,44 @@ class _Packed(SetLoss):
         """Return a value for each image, `(batch_size,)`; their mean is the loss of the batch."""
         _checks.packed(tuple(y_true.shape), tuple(y_pred.shape))
         _checks.labels_fit(y_true.dtype, self.num_classes)
-        layered = len(y_pred.shape) == 4
         y_true, y_pred, mask, query_mask = self.sets(y_true, y_pred)
-        labels = y_true[..., 0]
+        true = y_true[..., 0], y_true[..., 1:], mask
+        return self._of_images(*true, y_pred[..., :-4], y_pred[..., -4:], query_mask)["total"]
+
+    def of_heads(self, y_true: Any, y_pred: Any) -> dict[str, Any]:
+        """Return the loss and its terms by name for each image, `(batch_size,)`.
+
+        Args:
+            y_true: A mapping of ``"labels"`` `(batch_size, M)`, negative for padding, and
+                ``"boxes"`` `(batch_size, M, 4)`.
+            y_pred: A mapping of ``"logits"`` `(batch_size, Q, C)` and ``"boxes"`` `(batch_size, Q,
+                4)`, or with an axis of L layers before that of the queries.
+        """
+        _checks.heads("y", y_true, ("labels", "boxes"))
+        _checks.heads("the model's output", y_pred, ("logits", "boxes"))
+        _checks.labels_fit(y_true["labels"].dtype, self.num_classes)
+        boxes, logits, mask, query_mask = self.sets(y_true["boxes"], y_pred["logits"])
+        labels = keras.ops.convert_to_tensor(y_true["labels"])
+        predicted = keras.ops.convert_to_tensor(y_pred["boxes"], self._wide)
+        return self._of_images(labels, boxes, mask, logits, predicted, query_mask)
+
+    def _of_images(
+        self, labels: Any, true: Any, mask: Any, logits: Any, boxes: Any, query_mask: Any
+    ) -> dict[str, Any]:
+        """Return the loss and its terms for each image."""
+        size = keras.ops.shape(logits)[0]
         labels = self._labels(labels if mask is None else keras.ops.where(mask, labels, -1))
-        logits, boxes = y_pred[..., :-4], y_pred[..., -4:]
-        if layered:
+        if len(logits.shape) == 4:
             logits, boxes = (keras.ops.moveaxis(x, 1, 0) for x in (logits, boxes))
             if query_mask is not None and len(query_mask.shape) == 3:
                 query_mask = keras.ops.moveaxis(query_mask, 1, 0)
         more = {} if query_mask is None else {"query_mask": query_mask}
-        values = self.criterion(logits, boxes, (labels, y_true[..., 1:], labels >= 0), **more).total
+        found = self.criterion(logits, boxes, (labels, true, labels >= 0), **more)
+        values = {"total": found.total}
+        for name, x in (("class", found.class_), ("bbox", found.bbox), ("giou", found.giou)):
+            values[name] = keras.ops.sum(x, axis=0) if len(x.shape) == 2 else x
         if self.shares:
-            values = values * keras.ops.cast(keras.ops.shape(y_pred)[0], values.dtype)
+            values = {k: x * keras.ops.cast(size, x.dtype) for k, x in values.items()}
         return values
 
     def _labels(self, given: Any) -> Any:
@@ -169,3 +194,85 @@ class AlignedDetrLoss(_Packed):
             name=name,
             dtype=dtype,
         )
+
+
+@keras.saving.register_keras_serializable("hungarian")
+class DetectionModel(keras.Model):
+    """A `keras.Model` with two outputs, logits and boxes, which are learned by one loss.
+
+    Keras gives each output a loss of its own, and a matching needs both. This model gives them to
+    one loss, `DetrLoss` or `AlignedDetrLoss`, and reports its terms as the metrics ``class``,
+    ``bbox`` and ``giou`` beside ``loss``. It is made as a `keras.Model` is, by inputs and outputs
+    or as a base class, and its outputs are a mapping with ``"logits"`` `(batch_size, Q, C)` and
+    ``"boxes"`` `(batch_size, Q, 4)` in cxcywh, relative to the image, or with an axis of L decoder
+    layers before that of the queries. The truths that `fit` gets are a mapping with ``"labels"``
+    `(batch_size, M)`, negative for padding, and ``"boxes"`` `(batch_size, M, 4)`. A
+    `sample_weight` `(batch_size,)` weighs images.
+
+    Examples:
+        >>> x = keras.Input((8,))
+        >>> heads = {
+        ...     "logits": keras.layers.Reshape((5, 4))(keras.layers.Dense(20)(x)),
+        ...     "boxes": keras.layers.Reshape((5, 4))(keras.layers.Dense(20, "sigmoid")(x)),
+        ... }
+        >>> model = hk.DetectionModel(x, heads)
+        >>> model.compile("adam", loss=hk.DetrLoss(3, preset="detr"))
+        >>> truth = {"labels": np.array([[1, -1]] * 4), "boxes": np.full((4, 2, 4), 0.5)}
+        >>> history = model.fit(np.ones((4, 8)), truth, verbose=0).history
+        >>> sorted(history)
+        ['bbox', 'class', 'giou', 'loss']
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # the names by which Keras loads it
+        super().__init__(*args, **kwargs)
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **options: Any) -> None:
+        """Configure the model as `keras.Model.compile` does.
+
+        Args:
+            optimizer: As for `keras.Model.compile`.
+            loss: A `DetrLoss` or an `AlignedDetrLoss`.
+            **options: As for `keras.Model.compile`.
+
+        Raises:
+            TypeError: `loss` is something else.
+        """
+        if isinstance(loss, dict):  # from a file
+            loss = keras.losses.deserialize(loss)
+        _checks.joint(loss, _Packed)
+        # Keras itself would give it each output for itself.
+        super().compile(optimizer, loss=None, **options)
+        self.joint_loss = loss
+        self.terms = [keras.metrics.Mean(name=name) for name in ("class", "bbox", "giou")]
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return what `compile` got, for a file."""
+        config: dict[str, Any] = super().get_compile_config()
+        return {**config, "loss": keras.losses.serialize(self.joint_loss)} if config else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as `get_compile_config` says."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the loss of a batch, and note its terms."""
+        if isinstance(sample_weight, dict):  # Keras has given it to every array of the truth
+            sample_weight = next(iter(sample_weight.values()))
+        values = self.joint_loss.of_heads(y, y_pred)
+        size = keras.ops.shape(values["total"])[0]
+        for term in self.terms:
+            value = self.joint_loss.reduced(values[term.name], sample_weight)
+            term.update_state(value, sample_weight=size)
+        total = self.joint_loss.reduced(values["total"], sample_weight)
+        for more in self.losses:  # of regularisers
+            total = total + keras.ops.cast(keras.ops.sum(more), total.dtype)
+        return total
