@@ -54,6 +54,23 @@ def test_exported_programs_run_without_the_library_s_handler() -> None:
     np.testing.assert_array_equal(match.col4row, hc.assign(LOGITS, unmatched_cost=0.3).col4row)
 
 
+def test_exported_programs_return_what_assigners_return() -> None:
+    points = np.stack(np.divmod(np.arange(4.0, dtype=np.float32), 2), axis=-1) / 2 + 0.25
+    maps = {"points": points, "strides": np.full(4, 0.5, np.float32)}
+    targets = {"labels": TARGETS[0], "boxes": TARGETS[1]}
+
+    def step(logits: Any) -> Any:
+        head = {"logits": logits, "edges": logits[..., :, None] * jnp.ones(4)}
+        outputs = {**maps, "one_to_many": head, "one_to_one": head}
+        return hc.criteria.DualLoss(4, bins=4, backend="jax")(outputs, targets)
+
+    exported = jax.export.export(jax.jit(step))(LOGITS)
+    found = jax.export.deserialize(exported.serialize()).call(LOGITS)
+    expected = step(jnp.asarray(LOGITS))
+    assert float(found.total) == pytest.approx(float(expected.total), rel=1e-5)
+    np.testing.assert_array_equal(found.one_to_many.row4col, expected.one_to_many.row4col)
+
+
 def test_exported_programs_of_many_sizes() -> None:
     (size,) = jax.export.symbolic_shape("b")
     shape = jax.ShapeDtypeStruct((size, 3, 5), np.float32)

@@ -15,7 +15,9 @@ from hungarian_core import (
     Targets,
     bind,
 )
+from hungarian_core.assigners import Assigned
 from hungarian_core.denoising import DenoisingQueries
+from hungarian_core.losses.criteria import DualLosses
 from hungarian_jax._backend import JaxBackend, backend
 
 assign = bind(_core.assign, backend)
@@ -39,7 +41,7 @@ except ModuleNotFoundError as _error:
         raise
 else:
     _KINDS = (AlignedLosses, Assignment, DetectionLosses, DenoisingQueries, ManyAssignment)
-    for _kind in (*_KINDS, Relaxation, SetLosses, Targets):
+    for _kind in (*_KINDS, Assigned, DualLosses, Relaxation, SetLosses, Targets):
         _export.register_namedtuple_serialization(
             _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
         )

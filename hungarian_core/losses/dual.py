@@ -9,7 +9,6 @@ from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
-from hungarian_core._settings import passing_on
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assigners import Assigned, TaskAligned
 from hungarian_core.assigners import _checks as checks
@@ -59,7 +58,7 @@ class DualLoss(Loss):
         format: The format of true boxes, ``"cxcywh"``, ``"xyxy"`` or ``"xywh"``, in the unit of
             points and strides, such as pixels.
         class_weight, ciou_weight, dfl_weight: The weights.
-        **options: Those of `hungarian_core.SetLoss` that do not concern a matching.
+        denominator, reduction, log, backend: As for `hungarian_core.SetLoss`.
 
     Raises:
         ValueError: An option is unknown, or options do not fit each other.
@@ -80,7 +79,6 @@ class DualLoss(Loss):
         ['one_to_many_ciou', 'one_to_many_class', 'one_to_many_dfl']
     """
 
-    @passing_on(SetLoss, "terms", "match_by", "repeat", "groups", "nan", "solver", "tile_bytes")
     def __init__(
         self,
         num_classes: int,
@@ -93,14 +91,16 @@ class DualLoss(Loss):
         class_weight: float = 0.5,
         ciou_weight: float = 7.5,
         dfl_weight: float = 1.5,
-        **options: Any,
+        denominator: Literal["worker", "global"] = "worker",
+        reduction: Literal["mean", "none"] = "mean",
+        log: bool = True,
+        backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(top_k, (tuple, list)) or len(top_k) != len(HEADS):
             raise ValueError(f"top_k is {top_k!r}; expected two numbers, one for each head")
-        if options.get("backend") is None:
-            options = {**options, "backend": self.default_backend}
-        self.backend, self.bins, self.format = options["backend"], bins, format
+        self.backend = self.default_backend if backend is None else backend
+        self.bins, self.format = bins, format
         self.assigners = tuple(
             TaskAligned(k, alpha=alpha, beta=beta, format=format, backend=self.backend)
             for k in top_k
@@ -109,8 +109,9 @@ class DualLoss(Loss):
             bins=bins, format=format, ciou_weight=ciou_weight, dfl_weight=dfl_weight
         )
         self.criterion = SetLoss(
-            [GradedClasses(num_classes, weight=class_weight), edges], **options
-        )
+            [GradedClasses(num_classes, weight=class_weight), edges], denominator=denominator,
+            reduction=reduction, log=log, backend=self.backend,
+        )  # fmt: skip
 
     def __call__(
         self,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._extents import require_equal, same
 from hungarian_core._registry import get_backend
-from hungarian_core._settings import passing_on
 from hungarian_core._tracing import skip_autograph
+from hungarian_core.assignment import Nan, Solver
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.set_loss import SetLoss, SetLosses
@@ -124,7 +124,7 @@ class MomentLoss(Loss):
     Args:
         saliency_weight: The weight of the saliency.
         margin: As for `saliency_loss`.
-        **options: Those of `hungarian_core.SetLoss`.
+        denominator, groups, nan, solver, log, backend: As for `hungarian_core.SetLoss`.
 
     Raises:
         ValueError: An option is unknown, or options do not fit each other.
@@ -141,17 +141,26 @@ class MomentLoss(Loss):
         {'class': 1.525, 'span': 1.0, 'giou': 0.5, 'saliency': 0.7}
     """
 
-    @passing_on(SetLoss, "terms", "match_by", "reduction")
     def __init__(
-        self, *, saliency_weight: float = 1.0, margin: float = 0.2, **options: Any
+        self,
+        *,
+        saliency_weight: float = 1.0,
+        margin: float = 0.2,
+        denominator: Literal["worker", "global"] = "worker",
+        groups: int = 1,
+        nan: Nan = "worst",
+        solver: Solver = "auto",
+        log: bool = True,
+        backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
         self.saliency_weight = _checks.weight("saliency_weight", saliency_weight)
         self.margin = _checks.number("margin", margin)
-        if options.get("backend") is None:
-            options = {**options, "backend": self.default_backend}
         spans = Spans(span_weight=5.0, span_cost=10.0)
-        self.criterion = SetLoss([_Moment(), spans], **options)
+        self.criterion = SetLoss(
+            [_Moment(), spans], denominator=denominator, groups=groups, nan=nan, solver=solver,
+            log=log, backend=self.default_backend if backend is None else backend,
+        )  # fmt: skip
 
     def __call__(
         self,
