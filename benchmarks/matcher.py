@@ -1,13 +1,15 @@
-"""The matcher of DETR by itself, against the one of transformers, on one thread.
+"""The matchers of DETR and Deformable DETR by themselves, against transformers', on one thread.
 
     python benchmarks/matcher.py [--repeats 60] [--only TEXT] [--json FILE]
 
 Both get what a criterion gives them, logits and boxes of a batch and a mapping for each image, and
-return pairs of indices on the CPU, which are compared first. 91 classes and "no object".
+return pairs of indices on the CPU, which are compared first. 92 logits: for a softmax, as in DETR,
+those of 91 classes and of "no object"; for a sigmoid, as in Deformable DETR, of 92 classes.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from timing import Contender, arguments, fastest, save
@@ -40,32 +42,42 @@ def batch(images: int, queries: int, objects: tuple[int, ...]) -> tuple[Any, Any
 def main() -> None:
     """Time both and print a line for each batch."""
     import torch
-    from transformers.loss.loss_for_object_detection import HungarianMatcher
+    from transformers.loss import loss_deformable_detr, loss_for_object_detection
 
-    import hungarian_torch
+    from hungarian_torch import HungarianMatcher
 
     torch.set_num_threads(1)
     options = arguments(__doc__, repeats=60, only="batches whose names contain this")
-    ours, theirs = hungarian_torch.HungarianMatcher(1, 5, 2), HungarianMatcher(1, 5, 2)
+    matchers: dict[str, tuple[Any, Any]] = {
+        "softmax": (
+            loss_for_object_detection.HungarianMatcher(1, 5, 2),
+            HungarianMatcher(1, 5, 2),
+        ),
+        "sigmoid": (
+            loss_deformable_detr.DeformableDetrHungarianMatcher(2, 5, 2),
+            HungarianMatcher(2, 5, 2, class_cost_form="sigmoid"),
+        ),
+    }
     found: dict[str, Any] = {}
-    print(f"{'batch':24}{'transformers':>14}{'ours':>10}{'ratio':>8}")
-    for name, (images, queries, objects) in BATCHES.items():
+    print(f"{'batch':32}{'transformers':>14}{'ours':>10}{'ratio':>8}")
+    for (size, of_batch), form in itertools.product(BATCHES.items(), matchers):
+        name, (theirs, ours) = f"{form}, {size}", matchers[form]
         if options.only not in name:
             continue
-        given = batch(images, queries, objects)
+        given = batch(*of_batch)
         for pair, wanted in zip(ours(*given), theirs(*given), strict=True):
             assert all(map(torch.equal, pair, wanted)), name
         times = fastest(
             {
-                "transformers": Contender(lambda given=given: theirs(*given)),
-                "ours": Contender(lambda given=given: ours(*given)),
+                "transformers": Contender(lambda given=given, theirs=theirs: theirs(*given)),
+                "ours": Contender(lambda given=given, ours=ours: ours(*given)),
             },
             options.repeats,
         )
         found[name] = times
         ratio = times["transformers"] / times["ours"]
         print(
-            f"{name:24}{1e3 * times['transformers']:>11.3f} ms{1e3 * times['ours']:>7.3f} ms"
+            f"{name:32}{1e3 * times['transformers']:>11.3f} ms{1e3 * times['ours']:>7.3f} ms"
             f"{ratio:>8.2f}"
         )
     save(options.json, found)

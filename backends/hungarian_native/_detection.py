@@ -19,6 +19,7 @@ _pack_boxes = struct.Struct("12q").pack  # hungarian_box_losses likewise
 _KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _COSTS = {
     (True, "softmax"): 1, (True, "nll"): 2, (False, "focal"): 3, (False, "nll"): 4,
+    (False, "focal_published"): 5,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-ABI = 5  # HUNGARIAN_ABI of src/hungarian.h
+ABI = 6  # HUNGARIAN_ABI of src/hungarian.h
 VARIABLE = "HUNGARIAN_NATIVE_LIBRARY"
 THREADS, MOST_THREADS = "HUNGARIAN_NUM_THREADS", 1024  # MOST_THREADS of src/solver.cpp
 VARIANT = "HUNGARIAN_VARIANT"

@@ -288,8 +288,6 @@ class Classes(Term):
         ours = any(self.loss is x for x in CLASS_LOSSES.values())
         if type(self) is not Classes or not ours or self.loss.native is None:
             return "classes", None
-        if self.cost == "focal_published":
-            return "classes", None
         if self.softmax:
             known = not self.label_smoothing
         else:

@@ -58,6 +58,30 @@ inline float log_of_one_plus(float x) {
 }
 inline double log_of_one_plus(double x) { return log1p(x); }
 
+// log(x) of normal numbers; NaN stays NaN. x is 2^n m with m between the roots of 1/2 and of 2, and a
+// polynomial is the log of m.
+inline float log_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  const int32_t power = int32_t(bits - 0x3f3504f3u) >> 23;
+  bits -= uint32_t(power) << 23;
+  float m;
+  memcpy(&m, &bits, sizeof m);
+  const float r = m - 1.0f, square = r * r, n = float(power);
+  float p = 7.0376836292e-2f;
+  p = p * r - 1.1514610310e-1f;
+  p = p * r + 1.1676998740e-1f;
+  p = p * r - 1.2420140846e-1f;
+  p = p * r + 1.4249322787e-1f;
+  p = p * r - 1.6668057665e-1f;
+  p = p * r + 2.0000714765e-1f;
+  p = p * r - 2.4999993993e-1f;
+  p = p * r + 3.3333331174e-1f;
+  const float tail = p * r * square - 2.12194440e-4f * n - 0.5f * square;
+  return x != x ? x : r + tail + 0.693359375f * n;
+}
+inline double log_of(double x) { return log(x); }
+
 template <class T>
 struct Sigmoid {
   T p, q, softplus, wrong;  // the probability, 1 - p, -log(1 - p), -log p
@@ -192,6 +216,14 @@ class MatchingCost {
           const Sigmoid<T> s(x[q]);
           const T of_label = alpha * s.q * s.q * s.wrong;
           cost[q] = weight * (of_label - (1 - alpha) * s.p * s.p * s.softplus);
+        }
+        break;
+      case HUNGARIAN_COST_FOCAL_PUBLISHED:
+        // Where p is 1 to rounding 1 - p is 0, as published: what then ties decides about a matching.
+        for (int64_t q = 0; q < Q_; ++q) {
+          const T p = Sigmoid<T>(x[q]).p, not_p = 1 - p, tiny = T(1e-8);
+          const T of_label = alpha * not_p * not_p * -log_of(p + tiny);
+          cost[q] = weight * (of_label - (1 - alpha) * p * p * -log_of(not_p + tiny));
         }
         break;
       default:  // HUNGARIAN_COST_BINARY_NLL

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct, the meaning of a field or the set of functions changes. */
-#define HUNGARIAN_ABI 5
+#define HUNGARIAN_ABI 6
 
 enum hungarian_dtype { HUNGARIAN_FLOAT32 = 0, HUNGARIAN_FLOAT64 = 1 };
 
@@ -77,6 +77,7 @@ enum hungarian_class_cost {
   HUNGARIAN_COST_NLL = 2,        /* -log p by softmax */
   HUNGARIAN_COST_FOCAL = 3,      /* with gamma = 2 */
   HUNGARIAN_COST_BINARY_NLL = 4, /* -log p by sigmoid */
+  HUNGARIAN_COST_FOCAL_PUBLISHED = 5, /* with gamma = 2, of -log(p + 1e-8) and -log(1 - p + 1e-8) */
 };
 
 /* The matching costs of detection, of every true object with every query of its problem. */

@@ -205,7 +205,7 @@ int64_t hungarian_solve(const hungarian_batch *problems) {
 int64_t hungarian_matching_cost(const hungarian_matching_costs *costs) {
   if (!costs || !sound(*costs)) return HUNGARIAN_BAD_ARGUMENT;
   const hungarian_matching_costs &p = *costs;
-  if (p.class_cost < 0 || p.class_cost > HUNGARIAN_COST_BINARY_NLL || p.objects < 0 ||
+  if (p.class_cost < 0 || p.class_cost > HUNGARIAN_COST_FOCAL_PUBLISHED || p.objects < 0 ||
       (p.softmax && p.classes < 2) || !p.max_logit || !p.log_normaliser || !p.claims_object) {
     return HUNGARIAN_BAD_ARGUMENT;
   }
