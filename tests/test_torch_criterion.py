@@ -254,12 +254,49 @@ def test_denoising() -> None:
     assert not any(float(x) for name, x in evaluated.items() if "_dn" in name)
 
 
-def test_groups() -> None:
-    """As RF-DETR: 3 groups while it trains, one when it does not."""
-    outputs, targets = _outputs("ia_bce", 2), _targets([3, 0, 4])
-    criterion = ht.SetCriterion(CLASSES, class_loss="ia_bce", group_detr=3)
-    _compare(criterion, outputs, targets, _reference(outputs, targets, "ia_bce", groups=3))
-    _compare(criterion.eval(), outputs, targets, _reference(outputs, targets, "ia_bce"))
+def test_denoising_without_objects() -> None:
+    """There are no denoising queries then, of which DINO's mean is NaN."""
+    outputs, targets = _outputs("focal", 2), _targets([0, 0, 0])
+    known = _outputs("focal", 2, queries=0)
+    meta = {"pad_size": 0, "num_dn_group": 1, "output_known_lbs_bboxes": known}
+    criterion = ht.SetCriterion(CLASSES, focal_alpha=0.25)
+    without = criterion({**outputs, "dn_meta": None}, targets)
+    found = criterion({**outputs, "dn_meta": meta}, targets)
+    assert set(found) == set(without)
+    assert all(torch.equal(x, without[name]) for name, x in found.items())
+
+
+@pytest.mark.parametrize("kind", ["ia_bce", "focal"])
+@pytest.mark.parametrize("groups", [3, 13])
+def test_groups(kind: str, groups: int) -> None:
+    """As RF-DETR: groups while it trains, one when it does not, and proposals with classes."""
+    queries = 4 * groups
+    outputs, targets = _outputs(kind, 2, queries=queries), _targets([3, 0, 5])
+    outputs["interm_outputs"] = _outputs(kind, 1, seed=5, queries=queries)
+    expected = [_reference(outputs, targets, kind, groups=n) for n in (groups, 1)]
+    outputs["enc_outputs"] = outputs.pop("interm_outputs")
+    for losses in expected:
+        for name in [name for name in losses if name.endswith("_interm")]:
+            losses[name.replace("_interm", "_enc")] = losses.pop(name)
+    loss = {"class_loss": "ia_bce"} if kind == "ia_bce" else {"focal_alpha": 0.25}
+    criterion = ht.SetCriterion(CLASSES, **loss, group_detr=groups)
+    _compare(criterion, outputs, targets, expected[0])
+    _compare(criterion.eval(), outputs, targets, expected[1])
+
+
+def test_proposals_with_classes_or_without() -> None:
+    outputs, targets = _outputs("focal", 1), _targets([3, 0, 4])
+    outputs["enc_outputs"] = _outputs("focal", 1, seed=5)
+    named = {**outputs, "interm_outputs": outputs["enc_outputs"]}
+    found = ht.SetCriterion(CLASSES, focal_alpha=0.25, enc_classes=True)(named, targets)
+    for name in ("loss_ce", "loss_bbox", "loss_giou"):
+        assert torch.equal(found[f"{name}_enc"], found[f"{name}_interm"])
+    criterion = ht.SetCriterion(
+        CLASSES, class_loss="ia_bce", losses=["labels", "boxes"], enc_classes=False
+    )
+    bare = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
+    expected = criterion(outputs["enc_outputs"], bare)["loss_ce"]
+    assert torch.equal(criterion(outputs, targets)["loss_ce_enc"], expected)
 
 
 @pytest.mark.parametrize("sizes", [[(8, 9)] * 3, [(16, 9), (8, 12), (5, 5)]])
@@ -302,6 +339,31 @@ def test_a_matcher_of_somebody_else() -> None:
     _compare(criterion, outputs, targets, _reference(outputs, targets, "softmax"))
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_matcher_with_a_forward_of_its_own(groups: int) -> None:
+    """It is asked, with the number of groups if there are any, and its pairs are what counts."""
+
+    class Reversed(ht.HungarianMatcher):
+        def forward(self, outputs: Any, targets: Any, group_detr: int = 1) -> Any:
+            assert group_detr == groups
+            flipped = [{name: x.flip(0) for name, x in t.items()} for t in targets]
+            found = super().forward(outputs, flipped, group_detr)
+            return [(i, len(t["labels"]) - 1 - j) for (i, j), t in zip(found, targets, strict=True)]
+
+    outputs, targets = _outputs("focal", 2), _targets([3, 0, 4])
+    matcher = Reversed(2, class_cost_form="sigmoid")
+    criterion = ht.SetCriterion(CLASSES, matcher, focal_alpha=0.25, group_detr=groups)
+    _compare(criterion, outputs, targets, _reference(outputs, targets, "focal", groups))
+
+    class Nobody(ht.HungarianMatcher):
+        def forward(self, outputs: Any, targets: Any, group_detr: int = 1) -> Any:
+            none = torch.zeros(0, dtype=torch.int64)
+            return [(none, none)] * len(targets)
+
+    found = ht.SetCriterion(CLASSES, Nobody(), focal_alpha=0.25)(outputs, targets)
+    assert float(found["loss_bbox"].detach()) == float(found["loss_giou_0"].detach()) == 0
+
+
 def test_some_of_the_losses() -> None:
     outputs, targets = _outputs("softmax", 1), _targets([3, 0, 4])
     every = ht.SetCriterion(CLASSES)(outputs, targets)
@@ -324,5 +386,15 @@ def test_errors() -> None:
         ht.SetCriterion(CLASSES, 3)
     with pytest.raises(ValueError, match="'logits' or 'pred_logits'"):
         ht.SetCriterion(CLASSES)({"pred_boxes": torch.zeros(1, 2, 4)}, [])
+    with pytest.raises(ValueError, match=r"class_cost_form='softmax', and the loss .* is 'focal'"):
+        ht.SetCriterion(CLASSES, ht.HungarianMatcher(), focal_alpha=0.25)
+    with pytest.raises(
+        ValueError, match=r"class_cost_form='sigmoid', and the loss .* is 'softmax'"
+    ):
+        ht.SetCriterion(CLASSES, ht.HungarianMatcher(class_cost_form="sigmoid"))
+    with pytest.raises(ValueError, match=r"eos_coef is \['labels'\]; expected a number"):
+        ht.SetCriterion(CLASSES, None, {}, ["labels"])
+    with pytest.raises(ValueError, match="focal_alpha is 'x'; expected a number"):
+        ht.SetCriterion(CLASSES, focal_alpha="x")
     with pytest.raises(ValueError, match="class_loss='softmax'"):
         ht.SetCriterion(CLASSES, class_loss="softmax", focal_alpha=0.5)

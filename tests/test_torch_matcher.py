@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", exc_type=ImportError)
 pytest.importorskip("transformers", exc_type=ImportError)
 
+from scipy.optimize import linear_sum_assignment  # noqa: E402
+from torch.nn import functional as F  # noqa: E402  (as everybody calls it)
 from transformers.loss import (  # noqa: E402
     loss_deformable_detr,
     loss_for_object_detection,
@@ -75,6 +77,32 @@ def test_equal_to_transformers(counts: str, dtype: Any) -> None:
             outputs = {name: x.to(dtype).requires_grad_() for name, x in outputs.items()}
             targets = [{**t, "boxes": t["boxes"].to(dtype)} for t in targets]
             _assert_equal(ours(outputs, targets), theirs(outputs, targets))
+
+
+@pytest.mark.parametrize("scale", [2.0, 25.0])
+@pytest.mark.parametrize("form", ["sigmoid", "logsigmoid"])
+def test_equal_to_the_formulas(form: str, scale: float) -> None:
+    """As Deformable DETR and DINO have the focal cost, and RF-DETR, where it is saturated too."""
+    matcher = ht.HungarianMatcher(2, 5, 2, class_cost_form=form)
+    for seed in range(10):
+        outputs, targets = _batch([3, 0, 20, 7], 9, seed=seed)
+        outputs["logits"] = outputs["logits"] * scale
+        expected = []
+        for x, boxes, t in zip(outputs["logits"], outputs["pred_boxes"], targets, strict=True):
+            p, no = x.sigmoid(), -x
+            wrong, right = (
+                [-(p + 1e-8).log(), -(1 - p + 1e-8).log()]
+                if form == "sigmoid"
+                else [-F.logsigmoid(x), -F.logsigmoid(no)]
+            )
+            focal = 0.25 * (1 - p) ** 2 * wrong - 0.75 * p**2 * right
+            a, b = (torch.cat([y[:, :2] - y[:, 2:] / 2, y[:, :2] + y[:, 2:] / 2], 1) for y in
+                    (boxes, t["boxes"]))  # fmt: skip
+            cost = 5 * torch.cdist(boxes, t["boxes"], 1) + 2 * focal[:, t["class_labels"]]
+            if len(b):
+                cost = cost - 2 * loss_for_object_detection.generalized_box_iou(a, b)
+            expected.append(tuple(map(torch.as_tensor, linear_sum_assignment(cost))))
+        _assert_equal(matcher(outputs, targets), expected)
 
 
 def test_groups() -> None:
@@ -177,5 +205,9 @@ def test_errors() -> None:
     targets[0]["class_labels"][1] = 8  # "no object"
     with pytest.raises(ValueError, match="label"):
         ht.HungarianMatcher()(outputs, targets)
+    with pytest.raises(ValueError, match="gamma is 'x'; expected a number"):
+        ht.HungarianMatcher(gamma="x")
+    with pytest.raises(ValueError, match="cost_gamma is -1"):
+        ht.HungarianMatcher(class_cost_form="sigmoid", gamma=-1)
     with pytest.raises(TypeError, match="class_costs"):
         ht.HungarianMatcher(class_costs=1)

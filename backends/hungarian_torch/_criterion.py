@@ -14,7 +14,7 @@ from hungarian_core.terms import Boxes, Classes, Masks, Pairs, Term
 from hungarian_core.terms._checks import brief
 from hungarian_core.terms.class_losses import ClassLossName
 from hungarian_torch._losses import SetLoss, _Module
-from hungarian_torch._matcher import HungarianMatcher, either
+from hungarian_torch._matcher import CLASS_COSTS, HungarianMatcher, either
 
 Outputs = Mapping[str, Any]
 Targets = Sequence[Mapping[str, Tensor]]
@@ -37,7 +37,8 @@ class SetCriterion(Configured, _Module):
         num_classes: The number of classes, without "no object".
         matcher: A `HungarianMatcher`, whose costs are matched by; by default that of DETR, or of
             Deformable DETR for a sigmoid. Any other callable ``(outputs, targets) -> [(queries,
-            objects), ...]`` is asked for each layer.
+            objects), ...]``, a subclass with a `forward` of its own too, is asked for each layer,
+            with ``group_detr=`` where there are groups.
         weight_dict: The weights by the names of the losses. It is kept as an attribute, for the
             loop that adds up the losses.
         eos_coef: The weight of "no object" in the cross entropy.
@@ -49,6 +50,9 @@ class SetCriterion(Configured, _Module):
             `hungarian_core.terms.Classes`.
         group_detr: Into how many groups of equal size queries fall while it trains, as in Group
             DETR, LW-DETR and RF-DETR.
+        enc_classes: Whether ``"enc_outputs"``, where they are one mapping, have classes as all
+            others, as in LW-DETR and RF-DETR, or only tell objects from nothing, as in Deformable
+            DETR. By default they have with ``class_loss="ia_bce"`` or more than one group.
 
     Attributes:
         weight_dict: As given.
@@ -89,6 +93,7 @@ class SetCriterion(Configured, _Module):
         focal_alpha: float | None = None,
         class_loss: ClassLossName | None = None,
         group_detr: int = 1,
+        enc_classes: bool | None = None,
     ) -> None:
         super().__init__()
         for name in losses:
@@ -111,20 +116,31 @@ class SetCriterion(Configured, _Module):
             raise TypeError(
                 f"matcher is {brief(matcher)}; expected a HungarianMatcher or a callable"
             )
-        if isinstance(matcher, HungarianMatcher) and (matcher.mask_cost or matcher.dice_cost):
+        self.matcher = matcher
+        costs = self._own
+        if costs is not None and (costs.mask_cost or costs.dice_cost):
             raise ValueError(
                 "the matcher has costs of masks, which this criterion has not; expected "
                 "DetrLoss.preset('mask2former', ...) or TransformersCriterion"
             )
-        self.matcher = matcher
+        if costs is not None and (costs.class_cost_form == "softmax") != self.softmax:
+            raise ValueError(
+                f"the matcher has class_cost_form={costs.class_cost_form!r}, and the loss of "
+                f"classes is {class_loss!r}; expected "
+                + ("'softmax'" if self.softmax else "'sigmoid' or 'logsigmoid'")
+            )
         self.weight_dict = {} if weight_dict is None else dict(weight_dict)
-        self.eos_coef, self.losses = eos_coef, tuple(losses)
-        self.focal_alpha = 0.25 if focal_alpha is None else focal_alpha
+        self.eos_coef, self.losses = _checks.weight("eos_coef", eos_coef), tuple(losses)
+        self.focal_alpha = (
+            0.25 if focal_alpha is None else _checks.number("focal_alpha", focal_alpha)
+        )
         self.class_loss = class_loss
         self.group_detr = _checks.whole("group_detr", group_detr, 1, "a positive integer")
-        if self.group_detr > 1 and not isinstance(matcher, HungarianMatcher):
-            raise ValueError("group_detr came with a matcher that is not a HungarianMatcher")
+        if enc_classes is None:
+            enc_classes = class_loss == "ia_bce" or self.group_detr > 1
+        self.enc_classes = _checks.flag("enc_classes", enc_classes)
         self._made: dict[Any, SetLoss] = {}
+        self._criterion("plain", dino=False, groups=1)  # which checks the options of its terms
 
     @torch.compiler.disable  # its matching is outside of any program
     def forward(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
@@ -159,15 +175,17 @@ class SetCriterion(Configured, _Module):
         )
         found = self._of_layers(outputs, targets, padded, dino, groups)
         if "enc_outputs" in outputs:
-            objects = {**padded, "labels": torch.zeros_like(padded["labels"])}
-            bare = [{**t, _key(t): torch.zeros_like(t[_key(t)])} for t in targets]
             given = outputs["enc_outputs"]
-            if isinstance(given, Mapping):
-                found |= self._of_layers(_single(given), bare, objects, dino, groups, "_enc")
-            else:
+            if not isinstance(given, Mapping):
                 for k, last in enumerate(given):
                     end = f"_enc_{k}"
                     found |= self._of_layers(_single(last), targets, padded, dino, groups, end)
+            elif self.enc_classes:
+                found |= self._of_layers(_single(given), targets, padded, dino, groups, "_enc")
+            else:
+                objects = {**padded, "labels": torch.zeros_like(padded["labels"])}
+                bare = [{**t, _key(t): torch.zeros_like(t[_key(t)])} for t in targets]
+                found |= self._of_layers(_single(given), bare, objects, dino, groups, "_enc")
         if "interm_outputs" in outputs:
             last = _single(outputs["interm_outputs"])
             found |= self._of_layers(last, targets, padded, dino, groups, "_interm")
@@ -194,8 +212,8 @@ class SetCriterion(Configured, _Module):
         masks = "masks" in self.losses and not suffix
         if masks:  # of the last layer, as in DETR: those before cost too much
             read["masks"] = either(outputs, "masks", "pred_masks")
-        if assignment is None and not isinstance(self.matcher, HungarianMatcher):
-            assignment = self._foreign(layers, targets, read["logits"].shape[:3])
+        if assignment is None and self._own is None:
+            assignment = self._foreign(layers, targets, read["logits"].shape[:3], groups)
         criterion = self._criterion("masks" if masks else "plain", dino, groups)
         out = criterion(read, padded, assignment=assignment)
         row4col = out.assignment
@@ -221,7 +239,8 @@ class SetCriterion(Configured, _Module):
         """Return the losses of denoising queries, each of which knows its object."""
         meta = outputs["dn_meta"]
         known = meta.get("output_known_lbs_bboxes") if meta else None
-        if not (self.training and known):
+        # A batch without objects has denoising outputs of no queries.
+        if not (self.training and known and either(known, "logits", "pred_logits").shape[1]):
             zero = torch.zeros((), device=either(outputs, "logits", "pred_logits").device)
             names = [_NAMES[name] for name in ("class", "bbox", "giou", "xy", "hw")]
             layers = ["", *[f"_{k}" for k in range(len(outputs.get("aux_outputs", ())))]]
@@ -238,23 +257,37 @@ class SetCriterion(Configured, _Module):
         given = at.expand(1 + len(known.get("aux_outputs", ())), images, queries)
         return self._of_layers(known, targets, padded, True, 1, "_dn", given)
 
-    def _foreign(self, layers: list[Outputs], targets: Targets, shape: Any) -> Assignment:
+    def _foreign(
+        self, layers: list[Outputs], targets: Targets, shape: Any, groups: int
+    ) -> Assignment:
         """Return the matchings by somebody else's matcher, which is asked layer by layer."""
         device = either(layers[0], "logits", "pred_logits").device
         row4col = torch.full(shape, -1, device=device)
+        in_groups: Any = {"group_detr": groups} if groups > 1 else {}
         for layer, outputs in enumerate(layers):
             alone = {name: x for name, x in outputs.items() if name not in _NESTED}
-            for image, pair in enumerate(self.matcher(alone, targets)):
+            for image, pair in enumerate(self.matcher(alone, targets, **in_groups)):
                 queries, objects = (torch.as_tensor(x, device=device).long() for x in pair)
                 row4col[layer, image, queries] = objects
         # As one that was solved: its losses are divided by objects, matched or not.
-        cost = torch.zeros(shape[:2], device=device)
+        if groups > 1:
+            row4col = row4col.unflatten(-1, (groups, -1))
+        cost = torch.zeros(row4col.shape[:-1], device=device)
         return Assignment(row4col, row4col, cost, cost, cost)
 
     @property
+    def _own(self) -> HungarianMatcher | None:
+        """The matcher whose costs are matched by, without asking it; None for one to be asked."""
+        matcher = self.matcher
+        if isinstance(matcher, HungarianMatcher):
+            return matcher if type(matcher).forward is HungarianMatcher.forward else None
+        return None
+
+    @property
     def _costs(self) -> HungarianMatcher:
-        """Return the matcher, or one that stands for somebody else's."""
-        return self.matcher if isinstance(self.matcher, HungarianMatcher) else _NO_COSTS
+        """The matcher, or one that stands for a matcher to be asked."""
+        own = self._own
+        return _NO_COSTS if own is None else own
 
     def _wanted(self, name: str) -> bool:
         of = {"class": "labels", "mask": "masks", "dice": "masks"}.get(name, "boxes")
@@ -265,13 +298,13 @@ class SetCriterion(Configured, _Module):
         key = kind, dino, groups
         if key in self._made:
             return self._made[key]
-        costs = self._costs
-        sigmoid: Any = {} if self.softmax else {"cost": "focal_published"}
+        costs, own = self._costs, self._own
+        cost = None if own is None else CLASS_COSTS[own.class_cost_form]
         terms: list[Term] = [
             Classes(
                 self.num_classes, loss=self.class_loss, cost_weight=costs.class_cost,
                 no_object_weight=self.eos_coef, alpha=self.focal_alpha, cost_alpha=costs.alpha,
-                cost_gamma=costs.gamma, **sigmoid,
+                cost_gamma=costs.gamma, cost=cost,
             )
         ]  # fmt: skip
         if "boxes" in self.losses or costs.bbox_cost or costs.giou_cost:
@@ -287,7 +320,7 @@ class SetCriterion(Configured, _Module):
                 ]
         if "masks" in self.losses and kind != "plain":
             terms.append(Masks("focal", resize="bilinear"))
-        self._made[key] = SetLoss(terms, groups=groups, log=False)
+        self._made[key] = SetLoss(terms, groups=groups, solver=costs.solver, log=False)
         return self._made[key]
 
 

@@ -13,6 +13,7 @@ import hungarian_core as _core
 from hungarian_core import _checks
 from hungarian_core._settings import Configured
 from hungarian_core.assignment import Solver
+from hungarian_core.costs.classes import ClassCost
 from hungarian_core.terms import Boxes, Classes, Masks, Term
 from hungarian_core.terms._checks import brief
 from hungarian_torch._backend import backend
@@ -20,6 +21,10 @@ from hungarian_torch._losses import _Module
 
 _READ = ("labels", "class_labels", "boxes", "masks")
 _NUMPY = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
+# By the names of the matcher those of `DetrLoss`.
+CLASS_COSTS: dict[str, ClassCost] = {
+    "softmax": "softmax", "sigmoid": "focal_published", "logsigmoid": "focal",
+}  # fmt: skip
 Pairs = list[tuple[Tensor, Tensor]]
 
 
@@ -35,7 +40,9 @@ class HungarianMatcher(Configured, _Module):
         bbox_cost: The weight of the L1 distance of boxes.
         giou_cost: The weight of the generalized IoU of boxes.
         class_cost_form: ``"softmax"``: minus the probability of the class, as in DETR; the last
-            class is "no object". ``"sigmoid"``: the focal cost of Deformable DETR.
+            class is "no object". ``"sigmoid"``: the focal cost of Deformable DETR and DINO, with
+            1e-8 in its logarithms. ``"logsigmoid"``: the same without, as in RF-DETR; the two
+            differ where probabilities are 0 or 1 to rounding.
         alpha: The alpha of the focal cost.
         gamma: The gamma of the focal cost.
         mask_cost: The weight of the mean loss of the pixels of masks.
@@ -69,7 +76,7 @@ class HungarianMatcher(Configured, _Module):
         bbox_cost: float = 5.0,
         giou_cost: float = 2.0,
         *,
-        class_cost_form: Literal["softmax", "sigmoid"] = "softmax",
+        class_cost_form: Literal["softmax", "sigmoid", "logsigmoid"] = "softmax",
         alpha: float = 0.25,
         gamma: float = 2.0,
         mask_cost: float = 0.0,
@@ -100,7 +107,7 @@ class HungarianMatcher(Configured, _Module):
             weights[name] = _checks.weight(f"{name}_cost", weight)
         if not any(weights.values()):
             raise ValueError("all weights are 0; expected one at least that is not")
-        _checks.one_of("class_cost_form", class_cost_form, ("softmax", "sigmoid"))
+        _checks.one_of("class_cost_form", class_cost_form, tuple(CLASS_COSTS))
         _checks.one_of("mask_cost_form", mask_cost_form, ("bce", "focal"))
         if num_points is not None:
             _checks.whole("num_points", num_points, 1, "a positive integer, or None")
@@ -110,7 +117,9 @@ class HungarianMatcher(Configured, _Module):
         )
         self.mask_cost, self.dice_cost = weights["mask"], weights["dice"]
         self.class_cost_form, self.mask_cost_form = class_cost_form, mask_cost_form
-        self.alpha, self.gamma, self.num_points, self.solver = alpha, gamma, num_points, solver
+        self.alpha, self.gamma = _checks.number("alpha", alpha), _checks.number("gamma", gamma)
+        self.num_points, self.solver = num_points, solver
+        self._classes(2)  # which checks their ranges
         self._of_sizes: dict[tuple[int, int, bool], _core.SetLoss] = {}
 
     @torch.compiler.disable  # a list whose parts depend on values is outside of any program
@@ -194,16 +203,19 @@ class HungarianMatcher(Configured, _Module):
     def _by_masks(self) -> bool:
         return self.mask_cost > 0 or self.dice_cost > 0
 
+    def _classes(self, logits: int) -> Classes:
+        """Return the term of classes, for a number of logits."""
+        softmax = self.class_cost_form == "softmax"
+        return Classes(
+            logits - softmax, loss="softmax" if softmax else "focal",
+            cost=CLASS_COSTS[self.class_cost_form], cost_weight=self.class_cost,
+            cost_alpha=self.alpha, cost_gamma=self.gamma,
+        )  # fmt: skip
+
     def _criterion(self, logits: int, groups: int, on_host: bool) -> _core.SetLoss:
         """Return the criterion whose matching it is, for a number of logits."""
         if (logits, groups, on_host) not in self._of_sizes:
-            softmax = self.class_cost_form == "softmax"
-            classes = Classes(
-                logits - softmax, loss="softmax" if softmax else "focal",
-                cost="softmax" if softmax else "focal_published", cost_weight=self.class_cost,
-                cost_alpha=self.alpha, cost_gamma=self.gamma,
-            )  # fmt: skip
-            terms: list[Term] = [classes]
+            terms: list[Term] = [self._classes(logits)]
             if self._by_boxes:
                 terms.append(Boxes(bbox_cost=self.bbox_cost, giou_cost=self.giou_cost))
             if self._by_masks:
