@@ -360,7 +360,7 @@ def test_shapes(driver: Driver) -> None:
     checks.skip_programs(driver)
     box = driver.from_numpy(np.zeros((2, 4)), "float32")
     with pytest.raises(ValueError, match=r"expected \(..., 5\)"):
-        rotated.iou(box, box)
-    boxes = driver.from_numpy(np.zeros((2, 5)), "float32")
+        rotated.iou(box, box, backend=driver.backend)
+    boxes, others = (driver.from_numpy(np.zeros((n, 5)), "float32") for n in (2, 3))
     with pytest.raises(ValueError, match="pass pairwise=True"):
-        rotated.iou(boxes, driver.from_numpy(np.zeros((3, 5)), "float32"))
+        rotated.iou(boxes, others, backend=driver.backend)
