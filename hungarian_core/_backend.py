@@ -199,5 +199,8 @@ class Backend:
         return None
 
     def all_reduce(self, x: Array) -> Array:
-        """Sum `x` over the workers of a distributed run. Never differentiated."""
+        """Sum `x` over the workers of a distributed run; `x` itself says that there is one.
+
+        Never differentiated.
+        """
         return x

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend
+from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment
 from hungarian_core.capacities import ManyAssignment
@@ -167,3 +167,30 @@ def given_matches(assignment: Assignment | Array, call: Call) -> Matches:
         failed = failed | call.failed
     at = xp.where(wrong | failed[:, None], -1, at)
     return matches_given(problems, at, failed, isinstance(assignment, Assignment))
+
+
+def object_count(number: float | Array, normalize: str | None, problems: MatchingProblems) -> Array:
+    """Return the number of objects that the user gave as `[1]`."""
+    backend, xp = problems.backend, problems.xp
+    if normalize != "objects":
+        raise ValueError(
+            f"num_objects came with normalize={normalize!r}; expected it with 'objects' alone"
+        )
+    number = backend.asarray(number, like=xp.astype(problems.mask, problems.dtype))
+    if backend.shape(number) != ():
+        raise ValueError(f"num_objects has shape {backend.shape(number)}; expected one number")
+    if backend.readable(number) and not (xp.isfinite(number) and number > 0):
+        raise ValueError(f"num_objects is {float(number)}; expected a finite number above 0")
+    return xp.astype(backend.stop_gradient(number), problems.dtype, copy=False)[None]
+
+
+def without_failed(assignment: Assignment, failed: Array, xp: Namespace) -> Assignment:
+    """Return an assignment without the samples that have failed."""
+    nothing, rows = float("nan"), failed[:, None]
+    return Assignment(
+        xp.where(rows, -1, assignment.col4row),
+        xp.where(rows, -1, assignment.row4col),
+        xp.where(failed, nothing, assignment.cost),
+        xp.where(rows, nothing, assignment.u),
+        xp.where(rows, nothing, assignment.v),
+    )

@@ -155,7 +155,10 @@ def per_worker(
     """
     (k,) = backend.shape(counts)
     each = [counts, xp.ones_like(counts[:1])]
-    totals = backend.all_reduce(xp.concat(each if sums is None else [*each, sums]))
+    own = xp.concat(each if sums is None else [*each, sums])
+    totals = backend.all_reduce(own)
+    if totals is own:  # there is one worker, and nothing to be taken apart
+        return xp.where(counts > 1, counts, 1), sums
     found, workers = totals[:k], totals[k]
     if published:
         found = found / workers

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
-from hungarian_core._backend import Array, Backend, Namespace
+from hungarian_core._backend import Array, Backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs.classes import times
@@ -17,8 +17,10 @@ from hungarian_core.losses.call import (
     Outputs,
     given_matches,
     image_column,
+    object_count,
     read_call,
     wanted_by,
+    without_failed,
 )
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
 from hungarian_core.losses.sums import (
@@ -152,6 +154,7 @@ class SetLoss(Loss):
         query_mask: Array | None = None,
         assignment: Assignment | Array | None = None,
         weights: Mapping[str, float | Array] | None = None,
+        num_objects: float | Array | None = None,
     ) -> SetLosses:
         """Return the loss of a batch.
 
@@ -175,6 +178,10 @@ class SetLoss(Loss):
                 instead of that of objects.
             weights: By name, weights to take in this call instead of the terms' own, as of a
                 schedule or of parameters that are learnt: numbers, or arrays `()`.
+            num_objects: A number or an array `()`, what is taken for the number of objects that
+                losses are divided by, with ``normalize="objects"``: of all batches that gradients
+                are accumulated over, or of one forward pass of several calls. It is taken as it
+                is, and no other worker is asked.
 
         Returns:
             `SetLosses`, differentiable once in the outputs, with the matching held constant.
@@ -199,7 +206,9 @@ class SetLoss(Loss):
         if weights is not None:
             checks.weights_of_call(weights, own, self.match_by)
             own.update(weights)
-        return self._losses(call, kernels, matches, own, image_weights, matching)
+        if num_objects is not None:
+            num_objects = object_count(num_objects, self.normalize, problems)
+        return self._losses(call, kernels, matches, own, image_weights, num_objects, matching)
 
     @skip_autograph
     def match(
@@ -275,7 +284,9 @@ class SetLoss(Loss):
             col_mask=problems.query_mask, nan=self.nan, solver=self.solver,
             backend=problems.backend,
         )  # fmt: skip
-        return assignment if call.failed is None else _without(assignment, call.failed, problems.xp)
+        if call.failed is None:
+            return assignment
+        return without_failed(assignment, call.failed, problems.xp)
 
     def _losses(
         self,
@@ -284,6 +295,7 @@ class SetLoss(Loss):
         matches: Matches,
         weights: Mapping[str, float | Array],
         image_weights: Array | None,
+        num_objects: Array | None,
         matching: Assignment | Array,
     ) -> SetLosses:
         """Add up what the terms say of a matching."""
@@ -291,7 +303,7 @@ class SetLoss(Loss):
         each, label_weights = self._of_terms(call, kernels, matches)
         of_images = None if image_weights is None else image_column(image_weights, problems)
         counts, label_counts = divisors(
-            self.normalize, self.denominator == "global", matches, label_weights
+            self.normalize, self.denominator == "global", matches, label_weights, num_objects
         )
         keep_images = self.reduction == "none"
 
@@ -385,15 +397,3 @@ class SetLoss(Loss):
             together = problems.backend.stop_gradient(sum_of(losses))
             logs.update({"assigned": together - background, "background": background})
         return logs
-
-
-def _without(assignment: Assignment, failed: Array, xp: Namespace) -> Assignment:
-    """Return an assignment without the samples that have failed."""
-    nothing, rows = float("nan"), failed[:, None]
-    return Assignment(
-        xp.where(rows, -1, assignment.col4row),
-        xp.where(rows, -1, assignment.row4col),
-        xp.where(failed, nothing, assignment.cost),
-        xp.where(rows, nothing, assignment.u),
-        xp.where(rows, nothing, assignment.v),
-    )

@@ -58,7 +58,11 @@ def there(x: Array, problems: MatchingProblems) -> Array:
 
 
 def divisors(
-    normalize: str | None, over_all: bool, matches: Matches, label_weights: Mapping[str, Array]
+    normalize: str | None,
+    over_all: bool,
+    matches: Matches,
+    label_weights: Mapping[str, Array],
+    num_objects: Array | None = None,
 ) -> tuple[Array | None, dict[str, Array]]:
     """Return what sums are divided by, `[L]` or `[1]`, in general and for losses with labels.
 
@@ -67,6 +71,7 @@ def divisors(
         over_all: Whether the result does not depend on how images are spread over workers.
         matches: The matching.
         label_weights: By the names of losses `[N, Q]`, what the queries are to say.
+        num_objects: `[1]`, what counts as the number of objects, if the caller knows it.
     """
     problems = matches.problems
     backend, xp = problems.backend, problems.xp
@@ -77,24 +82,25 @@ def divisors(
         ones = xp.ones_like(problems.mask[:, :1], dtype=problems.dtype)
         images = problems.per_layer(ones)[:1] / groups
         return per_worker(images, None, backend, xp)[0], {}
-    if not matches.exclusive:
-        counted = problems.per_layer(xp.astype(matches.counted, problems.dtype))
-    else:
-        objects = problems.mask if problems.ignore is None else problems.mask & ~problems.ignore
-        # Every layer has the same objects.
-        counted = problems.per_layer(xp.astype(objects, problems.dtype))[:1]
     sums = {name: problems.per_layer(x) for name, x in label_weights.items()}
-    if over_all:
-        together = xp.concat([*sums.values()]) if sums else None
-        counted, together = per_worker(counted, together, backend, xp)
+    counted = _counted(matches) if num_objects is None else num_objects
+    shared = [*sums.values()] if over_all else []
+    if num_objects is None or shared:
+        together = xp.concat(shared) if shared else None
+        found, together = per_worker(counted, together, backend, xp, published=not over_all)
+        counted = found if num_objects is None else num_objects
         if together is not None:
             layers, _, _ = problems.batch_axes
-            sums = {
-                name: together[k * layers : (k + 1) * layers]
-                for k, name in enumerate(label_weights)
-            }
-    else:
-        counted, _ = per_worker(counted, None, backend, xp, published=True)
+            sums = {name: together[k * layers : (k + 1) * layers] for k, name in enumerate(sums)}
     # They are 0 where all queries are ignored, as are the losses.
-    sums = {name: xp.where(x > 0, x, xp.ones_like(x)) for name, x in sums.items()}
-    return counted, sums
+    return counted, {name: xp.where(x > 0, x, xp.ones_like(x)) for name, x in sums.items()}
+
+
+def _counted(matches: Matches) -> Array:
+    """Return the number of objects in the batch, `[1]`, or of pairs if an object may have more."""
+    problems, xp = matches.problems, matches.problems.xp
+    if not matches.exclusive:
+        return problems.per_layer(xp.astype(matches.counted, problems.dtype))
+    objects = problems.mask if problems.ignore is None else problems.mask & ~problems.ignore
+    # Every layer has the same objects.
+    return problems.per_layer(xp.astype(objects, problems.dtype))[:1]

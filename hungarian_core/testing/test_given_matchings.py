@@ -139,3 +139,45 @@ def test_wrong_matchings(given: np.ndarray, message: str) -> None:
     outputs, targets = detection_call(np.random.default_rng(0))
     with pytest.raises(ValueError, match=message):
         hc.SetLoss([Classes(3), Boxes()])(outputs, targets, assignment=given)
+
+
+@pytest.mark.parametrize("denominator", ["worker", "global"])
+def test_a_number_of_objects_that_is_given(driver: Driver, denominator: Any) -> None:
+    """It takes the place of the count, as it is; what a cross entropy is divided by stays."""
+    checks.skip_programs(driver)
+    outputs, targets = detection_call(np.random.default_rng(4))
+    criterion: Any = hc.SetLoss(
+        [Classes(3), Boxes()], denominator=denominator, log=False, backend=driver.backend
+    )
+    arrays = {name: driver.from_numpy(outputs[name]) for name in ("logits", "boxes")}
+    given = to_arrays(driver, targets)
+    plain = criterion(arrays, given)
+    assert targets.mask is not None
+    assert targets.ignore is not None
+    counted = float(np.sum(targets.mask) - np.sum(targets.ignore))
+    array = driver.from_numpy(np.asarray(7.0, np.float32))
+    for number, value in ((0.5, 0.5), (np.float64(2.0), 2.0), (array, 7.0)):
+        found = criterion(arrays, given, num_objects=number)
+        for name, share in (("class", 1.0), ("bbox", counted / value), ("giou", counted / value)):
+            np.testing.assert_allclose(
+                driver.to_numpy(found.losses[name]),
+                share * driver.to_numpy(plain.losses[name]), rtol=1e-5, err_msg=name,
+            )  # fmt: skip
+
+    def program(number: Any) -> Any:
+        return criterion(arrays, given, num_objects=number).total
+
+    number = driver.from_numpy(np.asarray(3.0, np.float32))
+    np.testing.assert_allclose(
+        driver.to_numpy(driver.trace(program)(number)), driver.to_numpy(program(number)), rtol=1e-5
+    )
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(
+            ValueError, match=r"num_objects is .*; expected a finite number above 0"
+        ):
+            criterion(arrays, given, num_objects=wrong)
+    with pytest.raises(ValueError, match="num_objects has shape"):
+        criterion(arrays, given, num_objects=driver.from_numpy(np.ones(2, np.float32)))
+    other = hc.SetLoss([Classes(3)], normalize="images", backend=driver.backend)
+    with pytest.raises(ValueError, match="num_objects came with normalize='images'"):
+        other(arrays, given, num_objects=3)
