@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager.context import context
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -97,3 +99,17 @@ def require_equal(what: str, came: tuple[Any, ...], expected: tuple[Any, ...]) -
         for x, y in zip(tf.unstack(a), tf.unstack(b), strict=True):
             fits = fits & tf.reduce_all(tf.reshape(tf.fill([x], True), [y], name=name))
     tf.debugging.Assert(fits, [f"hungarian_core: {what}: the extents", a, "came; expected", b])
+
+
+def take_of_rows(x: tf.Tensor, indices: tf.Tensor, axis: int) -> tf.Tensor:
+    """Take along an axis of known extents, by one index into all rows.
+
+    The gradient of that is one sum, and of `tf.gather(batch_dims=...)` a score of operations on
+    shapes.
+    """
+    lead, extent, rest = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    rows = math.prod(lead)
+    first = tf.constant(np.arange(rows)[:, None] * extent, indices.dtype)
+    flat = tf.reshape(tf.reshape(indices, [rows, -1]) + first, [-1])
+    found = tf.gather(tf.reshape(x, [rows * extent, *rest]), flat)
+    return tf.reshape(found, [*lead, indices.shape[axis], *rest])

@@ -15,6 +15,7 @@ from hungarian_tensorflow import _standard
 from hungarian_tensorflow._arrays import align as _align
 from hungarian_tensorflow._arrays import count_dtype as _count_dtype
 from hungarian_tensorflow._arrays import extents as _extents
+from hungarian_tensorflow._arrays import take_of_rows as _take_of_rows
 from hungarian_tensorflow._arrays import unwatched
 
 # Names of the standard shadow builtins here.
@@ -277,6 +278,8 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     lead = zip(x.shape[:axis], indices.shape[:axis], strict=True)
     stretched = builtins.any((a == 1) != (b == 1) for a, b in lead)
     if not stretched and builtins.all(extent == 1 for extent in indices.shape[axis + 1 :]):
+        if x.shape.is_fully_defined() and indices.shape.is_fully_defined():
+            return _take_of_rows(x, indices, axis)
         flat = tf.reshape(indices, tf.shape(indices)[: axis + 1])
         return tf.gather(x, flat, axis=axis, batch_dims=axis)
     order = [*(k for k in range(rank) if k != axis), axis]

@@ -27,44 +27,42 @@ def where_it_runs(problem: Problem, backend: Backend) -> Solution:
     """
     _mark()
     arrays = [x for x in problem[:4] if x is not None]
+    kinds = tuple((x.dtype, x.shape.rank) for x in arrays)
     given = tuple(x is not None for x in problem[1:4])
-    program = _core_program(
-        tuple((x.dtype, x.shape.rank) for x in arrays),
-        given,
-        problem.maximize,
-        problem.nan,
-        backend,
-    )
-
-    def on_host() -> list[tf.Tensor]:
-        return list(solve(problem, solver="auto", backend=backend, use_hook=False))
-
-    with unwatched():
-        found = tf.cond(_is_here(), on_host, lambda: list(program(*arrays)))
+    options = kinds, given, problem.maximize, problem.nan, backend
+    on_host, by_core = _program(*options, "auto"), _program(*options, "core")
     *batch, n, m = problem.cost.shape
     shapes = ([*batch, n], [*batch, m], batch, [*batch, n], [*batch, m], batch)
+    # Not `tf.cond`, which is lowered to switches: one makes the whole graph around it slower.
+    with unwatched():
+        found = tf.raw_ops.StatelessIf(
+            cond=_is_here(), input=arrays, Tout=[x.dtype for x in on_host.outputs],
+            then_branch=on_host, else_branch=by_core,
+        )  # fmt: skip
     for x, shape in zip(found, shapes, strict=True):
         x.set_shape(shape)
     return Solution(*found)
 
 
 @functools.cache
-def _core_program(
+def _program(
     kinds: tuple[tuple[Any, int], ...],
     given: tuple[bool, ...],
     maximize: bool,
     nan: str,
     backend: Backend,
+    solver: str,
 ) -> Any:
-    """Return the core's algorithm on arrays of any extents: traced once."""
+    """Return a solver as a program of arrays of any extents: traced once."""
 
     def program(cost: tf.Tensor, *others: tf.Tensor) -> tuple[Any, ...]:
         rest = iter(others)
         rows, cols, unmatched_cost = (next(rest) if there else None for there in given)
-        return tuple(by_core(Problem(cost, rows, cols, unmatched_cost, maximize, nan), backend))
+        problem = Problem(cost, rows, cols, unmatched_cost, maximize, nan)
+        return tuple(solve(problem, solver=solver, backend=backend, use_hook=False))
 
     signature = [tf.TensorSpec([None] * rank, dtype) for dtype, rank in kinds]
-    with tf.init_scope():  # of no graph, and on no device, in particular
+    with tf.init_scope(), unwatched():  # of no graph, and on no device, in particular
         return tf.function(
             program, input_signature=signature, autograph=False
         ).get_concrete_function()
