@@ -380,8 +380,6 @@ def test_some_of_the_losses() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="a loss is 'label'; expected one of"):
         ht.SetCriterion(CLASSES, losses=["label"])
-    with pytest.raises(ValueError, match="has costs of masks"):
-        ht.SetCriterion(CLASSES, ht.HungarianMatcher(mask_cost=1.0))
     with pytest.raises(TypeError, match="matcher is 3; expected a HungarianMatcher"):
         ht.SetCriterion(CLASSES, 3)
     with pytest.raises(ValueError, match="'logits' or 'pred_logits'"):

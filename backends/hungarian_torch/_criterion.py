@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from hungarian_core import Assignment, _checks
+from hungarian_core import SetLoss, _checks
 from hungarian_core._settings import Configured
-from hungarian_core.terms import Boxes, Classes, Masks, Pairs, Term
 from hungarian_core.terms._checks import brief
 from hungarian_core.terms.class_losses import ClassLossName
-from hungarian_torch._losses import SetLoss, _Module
-from hungarian_torch._matcher import CLASS_COSTS, HungarianMatcher, either
-
-Outputs = Mapping[str, Any]
-Targets = Sequence[Mapping[str, Tensor]]
-Matcher = Callable[[Outputs, Targets], Sequence[tuple[Any, Any]]]
+from hungarian_torch._backend import backend
+from hungarian_torch._criterion_terms import CriterionSettings, losses_of, set_loss
+from hungarian_torch._losses import _Module
+from hungarian_torch._matcher import HungarianMatcher, MatchingCosts
+from hungarian_torch._matchings import Matcher, asked
+from hungarian_torch._outputs import (
+    Batch,
+    Outputs,
+    Targets,
+    before,
+    check_targets,
+    either,
+    single,
+    stacked,
+)
 
 _LOSSES = ("labels", "boxes", "masks", "cardinality")
 _NAMES = {
@@ -31,14 +39,17 @@ class SetCriterion(Configured, _Module):
     """The criterion of DETR and of those who came after, to put in the place of theirs.
 
     It returns the losses of theirs by their names and without weights; what they are weighed by is
-    the affair of `weight_dict`, as there. All decoder layers are matched in one solve.
+    the affair of `weight_dict`, as there. All decoder layers are matched in one solve. In several
+    processes the number of objects is asked for once in a call, whatever a process has in its
+    batch. Attributes are read at each call, and may be changed.
 
     Args:
         num_classes: The number of classes, without "no object".
-        matcher: A `HungarianMatcher`, whose costs are matched by; by default that of DETR, or of
-            Deformable DETR for a sigmoid. Any other callable ``(outputs, targets) -> [(queries,
-            objects), ...]``, a subclass with a `forward` of its own too, is asked for each layer,
-            with ``group_detr=`` where there are groups.
+        matcher: A `HungarianMatcher`, by whose costs all layers are matched in one solve; by
+            default that of DETR, or of Deformable DETR for a sigmoid. Any other callable
+            ``(outputs, targets) -> [(queries, objects), ...]`` is asked for each layer, with
+            ``group_detr=`` where `group_detr` is more than 1; so is a `HungarianMatcher` with
+            costs of masks, with hooks, or with a `forward` of its own.
         weight_dict: The weights by the names of the losses. It is kept as an attribute, for the
             loop that adds up the losses.
         eos_coef: The weight of "no object" in the cross entropy.
@@ -98,8 +109,8 @@ class SetCriterion(Configured, _Module):
         super().__init__()
         for name in losses:
             _checks.one_of("a loss", name, _LOSSES)
-        if not set(losses) - {"cardinality"}:
-            raise ValueError(f"losses is {[*losses]}; expected labels, boxes or masks among them")
+        if not losses:
+            raise ValueError(f"losses is empty; expected some of {[*_LOSSES]}")
         self.num_classes = _checks.whole("num_classes", num_classes, 1, "a positive integer")
         if class_loss is None:
             class_loss = "softmax" if focal_alpha is None else "focal"
@@ -117,19 +128,14 @@ class SetCriterion(Configured, _Module):
                 f"matcher is {brief(matcher)}; expected a HungarianMatcher or a callable"
             )
         self.matcher = matcher
-        costs = self._own
-        if costs is not None and (costs.mask_cost or costs.dice_cost):
-            raise ValueError(
-                "the matcher has costs of masks, which this criterion has not; expected "
-                "DetrLoss.preset('mask2former', ...) or TransformersCriterion"
-            )
+        costs = self._costs
         if costs is not None and (costs.class_cost_form == "softmax") != self.softmax:
             raise ValueError(
                 f"the matcher has class_cost_form={costs.class_cost_form!r}, and the loss of "
                 f"classes is {class_loss!r}; expected "
                 + ("'softmax'" if self.softmax else "'sigmoid' or 'logsigmoid'")
             )
-        self.weight_dict = {} if weight_dict is None else dict(weight_dict)
+        self.weight_dict = {} if weight_dict is None else weight_dict
         self.eos_coef, self.losses = _checks.weight("eos_coef", eos_coef), tuple(losses)
         self.focal_alpha = (
             0.25 if focal_alpha is None else _checks.number("focal_alpha", focal_alpha)
@@ -139,8 +145,7 @@ class SetCriterion(Configured, _Module):
         if enc_classes is None:
             enc_classes = class_loss == "ia_bce" or self.group_detr > 1
         self.enc_classes = _checks.flag("enc_classes", enc_classes)
-        self._made: dict[Any, SetLoss] = {}
-        self._criterion("plain", dino=False, groups=1)  # which checks the options of its terms
+        self._set_loss(self.losses, dino=False, groups=1)  # which checks the options of its terms
 
     @torch.compiler.disable  # its matching is outside of any program
     def forward(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
@@ -150,12 +155,11 @@ class SetCriterion(Configured, _Module):
             outputs: ``"pred_logits"`` (or ``"logits"``) `(B, Q, C)`, C one more than the classes
                 for a softmax; ``"pred_boxes"`` (or ``"boxes"``) `(B, Q, 4)` in cxcywh, relative to
                 the image; ``"pred_masks"`` (or ``"masks"``) `(B, Q, H, W)`, logits. Where they
-                are, too: ``"aux_outputs"``, a list of the same for the layers before;
-                ``"enc_outputs"``, of proposals that only tell objects from nothing, or a list of
-                outputs with classes;
-                ``"interm_outputs"``, of proposals with classes; ``"dn_meta"`` of DINO, with
-                ``"pad_size"``, ``"num_dn_group"`` and ``"output_known_lbs_bboxes"``, the outputs of
-                denoising queries.
+                are, too: ``"aux_outputs"`` (or ``"auxiliary_outputs"``), a list of the same for the
+                layers before; ``"enc_outputs"``, of proposals that only tell objects from nothing,
+                or a list of outputs with classes; ``"interm_outputs"``, of proposals with classes;
+                ``"dn_meta"`` of DINO, with ``"pad_size"``, ``"num_dn_group"`` and
+                ``"output_known_lbs_bboxes"``, the outputs of denoising queries.
             targets: For each image a mapping of ``"labels"`` or ``"class_labels"`` `(n,)`,
                 ``"boxes"`` `(n, 4)` and, for masks, ``"masks"`` `(n, H, W)`.
 
@@ -168,61 +172,68 @@ class SetCriterion(Configured, _Module):
         Raises:
             ValueError: Arrays do not fit; see `DetrLoss`.
         """
+        check_targets(targets)
+        logits = either(outputs, "logits", "pred_logits")
         groups = self.group_detr if self.training else 1
-        dino = "dn_meta" in outputs
-        padded = self._criterion("pad", dino, groups).pad_targets(
-            targets, like=either(outputs, "logits", "pred_logits")
+        batch = Batch(
+            targets,
+            self._set_loss(self.losses, dino=False, groups=1).pad_targets(targets, like=logits),
         )
-        found = self._of_layers(outputs, targets, padded, dino, groups)
-        if "enc_outputs" in outputs:
-            given = outputs["enc_outputs"]
-            if not isinstance(given, Mapping):
-                for k, last in enumerate(given):
-                    end = f"_enc_{k}"
-                    found |= self._of_layers(_single(last), targets, padded, dino, groups, end)
-            elif self.enc_classes:
-                found |= self._of_layers(_single(given), targets, padded, dino, groups, "_enc")
-            else:
-                objects = {**padded, "labels": torch.zeros_like(padded["labels"])}
-                bare = [{**t, _key(t): torch.zeros_like(t[_key(t)])} for t in targets]
-                found |= self._of_layers(_single(given), bare, objects, dino, groups, "_enc")
-        if "interm_outputs" in outputs:
-            last = _single(outputs["interm_outputs"])
-            found |= self._of_layers(last, targets, padded, dino, groups, "_interm")
+        mean = _objects_per_process(batch.padded)
+        number = (mean * groups).clamp(min=1)
+        dino = "dn_meta" in outputs
+        found = self._of_layers(outputs, batch, number, dino, groups)
+        given = outputs.get("enc_outputs")
+        if isinstance(given, Mapping):
+            objects = batch if self.enc_classes else batch.without_classes()
+            found |= self._of_layers(single(given), objects, number, dino, groups, "_enc")
+        elif given is not None:
+            for k, last in enumerate(given):
+                end = f"_enc_{k}"
+                found |= self._of_layers(single(last), batch, number, dino, groups, end)
+        if outputs.get("interm_outputs") is not None:
+            last = single(outputs["interm_outputs"])
+            found |= self._of_layers(last, batch, number, dino, groups, "_interm")
         if dino:
-            found |= self._of_denoising(outputs, targets, padded)
+            found |= self._of_denoising(outputs, batch, mean)
         return found
 
     def _of_layers(
         self,
         outputs: Outputs,
-        targets: Targets,
-        padded: dict[str, Tensor],
+        batch: Batch,
+        number: Tensor,
         dino: bool,
         groups: int,
         suffix: str = "",
-        assignment: Tensor | Assignment | None = None,
+        assignment: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses of outputs and of their layers before, with a suffix of the names."""
-        aux = list(outputs.get("aux_outputs", ()))
+        aux = before(outputs)
         layers = [*aux, outputs]
-        read = {"logits": torch.stack([either(x, "logits", "pred_logits") for x in layers])}
-        if "boxes" in self.losses or self._costs.bbox_cost or self._costs.giou_cost:
-            read["boxes"] = torch.stack([either(x, "boxes", "pred_boxes") for x in layers])
-        masks = "masks" in self.losses and not suffix
-        if masks:  # of the last layer, as in DETR: those before cost too much
+        read = {"logits": stacked(layers, "logits", "pred_logits")}
+        costs = self._costs
+        if "boxes" in self.losses or (costs is not None and costs.by_boxes):
+            read["boxes"] = stacked(layers, "boxes", "pred_boxes")
+        # Masks of the last layer, as in DETR: those before cost too much.
+        losses = [name for name in self.losses if name != "masks" or not suffix]
+        if "masks" in losses:
             read["masks"] = either(outputs, "masks", "pred_masks")
-        if assignment is None and self._own is None:
-            assignment = self._foreign(layers, targets, read["logits"].shape[:3], groups)
-        criterion = self._criterion("masks" if masks else "plain", dino, groups)
-        out = criterion(read, padded, assignment=assignment)
-        row4col = out.assignment
-        if isinstance(row4col, Assignment):
-            row4col = row4col.row4col
+        if assignment is None and costs is None:
+            options: Any = {"group_detr": groups} if self.group_detr > 1 else {}
+            counts = batch.padded["mask"].sum(1).tolist()
+            alone = [single(x) for x in layers]
+            assignment = asked(
+                self.matcher, alone, counts, batch.targets, read["logits"].shape[:3],
+                read["logits"].device, **options,
+            )  # fmt: skip
+        criterion = self._set_loss(losses, dino, groups)
+        out = losses_of(criterion, read, batch.padded, assignment, number)
+        row4col: Any = getattr(out.assignment, "row4col", out.assignment)
         row4col = row4col.reshape(read["logits"].shape[:3])
         found = {_NAMES[name]: x for name, x in out.losses.items() if self._wanted(name)}
         if "cardinality" in self.losses:
-            found["cardinality_error"] = _cardinality_error(read["logits"], padded["mask"])
+            found["cardinality_error"] = _cardinality_error(read["logits"], batch.padded["mask"])
         names = [f"{suffix}_{k}" for k in range(len(aux))]
         by_name: dict[str, Tensor] = {}
         for k, end in enumerate((*names, suffix)):
@@ -230,12 +241,11 @@ class SetCriterion(Configured, _Module):
                 if not (name in ("loss_mask", "loss_dice") and k < len(aux)):
                     by_name[f"{name}{end}"] = x[k]
         if "labels" in self.losses and not suffix:
-            by_name["class_error"] = _class_error(read["logits"][-1], row4col[-1], padded["labels"])
+            labels = batch.padded["labels"]
+            by_name["class_error"] = _class_error(read["logits"][-1], row4col[-1], labels)
         return by_name
 
-    def _of_denoising(
-        self, outputs: Outputs, targets: Targets, padded: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def _of_denoising(self, outputs: Outputs, batch: Batch, mean: Tensor) -> dict[str, Tensor]:
         """Return the losses of denoising queries, each of which knows its object."""
         meta = outputs["dn_meta"]
         known = meta.get("output_known_lbs_bboxes") if meta else None
@@ -243,7 +253,7 @@ class SetCriterion(Configured, _Module):
         if not (self.training and known and either(known, "logits", "pred_logits").shape[1]):
             zero = torch.zeros((), device=either(outputs, "logits", "pred_logits").device)
             names = [_NAMES[name] for name in ("class", "bbox", "giou", "xy", "hw")]
-            layers = ["", *[f"_{k}" for k in range(len(outputs.get("aux_outputs", ())))]]
+            layers = ["", *[f"_{k}" for k in range(len(before(outputs)))]]
             every = [*names, "cardinality_error"]
             return {f"{name}_dn{layer}": zero for layer in layers for name in every}
         logits = either(known, "logits", "pred_logits")
@@ -252,104 +262,55 @@ class SetCriterion(Configured, _Module):
         place = torch.arange(queries, device=logits.device)
         # The first queries of a group are the objects', in their order; the others are nobody's.
         at = torch.where(place < count * size, place % size, queries)
-        number = padded["mask"].sum(dim=1, keepdim=True)
-        at = torch.where(at < number, at, -1)
-        given = at.expand(1 + len(known.get("aux_outputs", ())), images, queries)
-        return self._of_layers(known, targets, padded, True, 1, "_dn", given)
-
-    def _foreign(
-        self, layers: list[Outputs], targets: Targets, shape: Any, groups: int
-    ) -> Assignment:
-        """Return the matchings by somebody else's matcher, which is asked layer by layer."""
-        device = either(layers[0], "logits", "pred_logits").device
-        row4col = torch.full(shape, -1, device=device)
-        in_groups: Any = {"group_detr": groups} if groups > 1 else {}
-        for layer, outputs in enumerate(layers):
-            alone = {name: x for name, x in outputs.items() if name not in _NESTED}
-            for image, pair in enumerate(self.matcher(alone, targets, **in_groups)):
-                queries, objects = (torch.as_tensor(x, device=device).long() for x in pair)
-                row4col[layer, image, queries] = objects
-        # As one that was solved: its losses are divided by objects, matched or not.
-        if groups > 1:
-            row4col = row4col.unflatten(-1, (groups, -1))
-        cost = torch.zeros(row4col.shape[:-1], device=device)
-        return Assignment(row4col, row4col, cost, cost, cost)
+        objects = batch.padded["mask"].sum(dim=1, keepdim=True)
+        at = torch.where(at < objects, at, -1)
+        given = at.expand(1 + len(before(known)), images, queries)
+        return self._of_layers(known, batch, mean.clamp(min=1) * count, True, 1, "_dn", given)
 
     @property
-    def _own(self) -> HungarianMatcher | None:
-        """The matcher whose costs are matched by, without asking it; None for one to be asked."""
+    def _costs(self) -> MatchingCosts | None:
+        """The costs to match by; None if the matcher is to be asked."""
         matcher = self.matcher
-        if isinstance(matcher, HungarianMatcher):
-            return matcher if type(matcher).forward is HungarianMatcher.forward else None
-        return None
-
-    @property
-    def _costs(self) -> HungarianMatcher:
-        """The matcher, or one that stands for a matcher to be asked."""
-        own = self._own
-        return _NO_COSTS if own is None else own
+        if not isinstance(matcher, HungarianMatcher) or matcher._costs.by_masks:
+            return None
+        hooks = matcher._forward_hooks or matcher._forward_pre_hooks
+        as_ours = type(matcher).forward is HungarianMatcher.forward and not hooks
+        return matcher._costs if as_ours else None
 
     def _wanted(self, name: str) -> bool:
         of = {"class": "labels", "mask": "masks", "dice": "masks"}.get(name, "boxes")
         return of in self.losses
 
-    def _criterion(self, kind: str, dino: bool, groups: int) -> SetLoss:
-        """Return the criterion with the terms of a kind of call."""
-        key = kind, dino, groups
-        if key in self._made:
-            return self._made[key]
-        costs, own = self._costs, self._own
-        cost = None if own is None else CLASS_COSTS[own.class_cost_form]
-        terms: list[Term] = [
-            Classes(
-                self.num_classes, loss=self.class_loss, cost_weight=costs.class_cost,
-                no_object_weight=self.eos_coef, alpha=self.focal_alpha, cost_alpha=costs.alpha,
-                cost_gamma=costs.gamma, cost=cost,
-            )
-        ]  # fmt: skip
-        if "boxes" in self.losses or costs.bbox_cost or costs.giou_cost:
-            terms.append(
-                Boxes(
-                    bbox_weight=1.0, giou_weight=1.0, bbox_cost=costs.bbox_cost,
-                    giou_cost=costs.giou_cost,
+    def _set_loss(self, losses: Sequence[str], dino: bool, groups: int) -> SetLoss:
+        """Return what computes losses, by the settings as they are now."""
+        settings = CriterionSettings(
+            self.num_classes, self.class_loss, self.eos_coef, self.focal_alpha,
+            "boxes" in losses, "masks" in losses, dino, groups, self._costs,
+        )  # fmt: skip
+        return set_loss(settings)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Take the only buffer that DETR's criterion has, if it says what this one has."""
+        name = f"{prefix}empty_weight"
+        came = state_dict.pop(name, None)
+        if came is not None:
+            expected = torch.ones(self.num_classes + 1)
+            expected[-1] = self.eos_coef
+            if came.shape != expected.shape or not torch.allclose(came.cpu().float(), expected):
+                others[-1].append(
+                    f"{name} is {came.tolist()}; expected {expected.tolist()}: num_classes="
+                    f"{self.num_classes} and eos_coef={self.eos_coef} are given when it is made"
                 )
-            )  # fmt: skip
-            if dino:
-                terms += [
-                    Pairs(name, None, part, on="boxes") for name, part in (("xy", _xy), ("hw", _hw))
-                ]
-        if "masks" in self.losses and kind != "plain":
-            terms.append(Masks("focal", resize="bilinear"))
-        self._made[key] = SetLoss(terms, groups=groups, solver=costs.solver, log=False)
-        return self._made[key]
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-_NESTED = ("aux_outputs", "enc_outputs", "interm_outputs", "dn_meta")
-_NO_COSTS = HungarianMatcher(1.0, 0.0, 0.0)
-
-
-def _xy(xp: Any, truth: Tensor, prediction: Tensor) -> Tensor:
-    """The distance of centres, for logging."""
-    return xp.sum(xp.abs(truth - prediction.detach())[..., :2], axis=-1)
-
-
-def _hw(xp: Any, truth: Tensor, prediction: Tensor) -> Tensor:
-    """The distance of sides, for logging."""
-    return xp.sum(xp.abs(truth - prediction.detach())[..., 2:], axis=-1)
-
-
-def _key(target: Mapping[str, Tensor]) -> str:
-    return "labels" if "labels" in target else "class_labels"
-
-
-def _single(outputs: Any) -> Outputs:
-    """Return the outputs of proposals without what is nested in them."""
-    if not isinstance(outputs, Mapping):
-        raise ValueError(
-            f"outputs of proposals are {brief(outputs)}; expected a mapping with 'pred_logits' and "
-            "'pred_boxes'"
-        )
-    return {name: x for name, x in outputs.items() if name not in _NESTED}
+@torch.no_grad()
+def _objects_per_process(padded: Mapping[str, Tensor]) -> Tensor:
+    """Return the number of objects, in several processes the mean of theirs."""
+    mask = padded["mask"] & ~padded["ignore"] if "ignore" in padded else padded["mask"]
+    count = mask.sum(dtype=torch.float32)
+    total, processes = backend.all_reduce(torch.stack([count, torch.ones_like(count)]))
+    return total / processes
 
 
 @torch.no_grad()

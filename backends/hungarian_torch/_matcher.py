@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from hungarian_core._settings import Configured
 from hungarian_core.assignment import Solver
 from hungarian_core.costs.classes import ClassCost
 from hungarian_core.terms import Boxes, Classes, Masks, Term
-from hungarian_core.terms._checks import brief
 from hungarian_torch._backend import backend
 from hungarian_torch._losses import _Module
+from hungarian_torch._matchings import Pairs, solved
+from hungarian_torch._outputs import check_targets, either
 
 _READ = ("labels", "class_labels", "boxes", "masks")
 _NUMPY = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
@@ -25,28 +27,54 @@ _NUMPY = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, t
 CLASS_COSTS: dict[str, ClassCost] = {
     "softmax": "softmax", "sigmoid": "focal_published", "logsigmoid": "focal",
 }  # fmt: skip
-Pairs = list[tuple[Tensor, Tensor]]
+
+
+class MatchingCosts(NamedTuple):
+    """The settings of a matcher, of which its criterion is made."""
+
+    class_cost: float
+    bbox_cost: float
+    giou_cost: float
+    class_cost_form: str = "softmax"
+    alpha: float = 0.25
+    gamma: float = 2.0
+    mask_cost: float = 0.0
+    dice_cost: float = 0.0
+    mask_cost_form: Literal["bce", "focal"] = "bce"
+    num_points: int | None = None
+    solver: Solver = "auto"
+
+    @property
+    def by_boxes(self) -> bool:
+        """Whether boxes are read."""
+        return self.bbox_cost > 0 or self.giou_cost > 0
+
+    @property
+    def by_masks(self) -> bool:
+        """Whether masks are read."""
+        return self.mask_cost > 0 or self.dice_cost > 0
 
 
 class HungarianMatcher(Configured, _Module):
     """The matcher of DETR and of those who came after, to put in the place of theirs.
 
     It makes all costs of a batch in one pass and matches all images in one solve, and gives back
-    what a criterion of theirs expects. Costs that are NaN or infinite count as the worst there are,
-    as in `transformers`.
+    what a criterion of theirs expects. A pair whose cost is NaN or infinite is taken only where
+    nothing else is left, as in `transformers`. Settings are read at each call, and may be changed.
 
     Args:
-        class_cost: The weight of the class in the matching cost.
-        bbox_cost: The weight of the L1 distance of boxes.
-        giou_cost: The weight of the generalized IoU of boxes.
+        class_cost: The weight of the class in the matching cost, by default 1.
+        bbox_cost: The weight of the L1 distance of boxes, by default 5, or 0 where there are costs
+            of masks and none of boxes is named, as Mask2Former's matcher has none.
+        giou_cost: The weight of the generalized IoU of boxes, by default 2, or 0 likewise.
         class_cost_form: ``"softmax"``: minus the probability of the class, as in DETR; the last
             class is "no object". ``"sigmoid"``: the focal cost of Deformable DETR and DINO, with
             1e-8 in its logarithms. ``"logsigmoid"``: the same without, as in RF-DETR; the two
             differ where probabilities are 0 or 1 to rounding.
         alpha: The alpha of the focal cost.
         gamma: The gamma of the focal cost.
-        mask_cost: The weight of the mean loss of the pixels of masks.
-        dice_cost: The weight of the dice loss of masks.
+        mask_cost: The weight of the mean loss of the pixels of masks, by default 0.
+        dice_cost: The weight of the dice loss of masks, by default 0.
         mask_cost_form: ``"bce"`` as in Mask2Former, or ``"focal"`` as in MaskFormer.
         num_points: At how many random points masks are compared; by default at all pixels of the
             predicted masks, to whose size the true ones are brought, as in MaskFormer.
@@ -72,15 +100,15 @@ class HungarianMatcher(Configured, _Module):
 
     def __init__(
         self,
-        class_cost: float = 1.0,
-        bbox_cost: float = 5.0,
-        giou_cost: float = 2.0,
+        class_cost: float | None = None,
+        bbox_cost: float | None = None,
+        giou_cost: float | None = None,
         *,
         class_cost_form: Literal["softmax", "sigmoid", "logsigmoid"] = "softmax",
         alpha: float = 0.25,
         gamma: float = 2.0,
-        mask_cost: float = 0.0,
-        dice_cost: float = 0.0,
+        mask_cost: float | None = None,
+        dice_cost: float | None = None,
         mask_cost_form: Literal["bce", "focal"] = "bce",
         num_points: int | None = None,
         solver: Solver = "auto",
@@ -91,20 +119,21 @@ class HungarianMatcher(Configured, _Module):
         cost_dice: float | None = None,
     ) -> None:
         super().__init__()
-        given = (
-            ("class", class_cost, cost_class, 1.0), ("bbox", bbox_cost, cost_bbox, 5.0),
-            ("giou", giou_cost, cost_giou, 2.0), ("mask", mask_cost, cost_mask, 0.0),
-            ("dice", dice_cost, cost_dice, 0.0),
-        )  # fmt: skip
-        weights = {}
-        for name, ours, theirs, default in given:
-            if theirs is not None and ours != default:
-                raise ValueError(
-                    f"{name}_cost is {ours} and cost_{name} is {theirs}; expected one of the two, "
-                    "which are names of one weight"
-                )
-            weight = ours if theirs is None else theirs
-            weights[name] = _checks.weight(f"{name}_cost", weight)
+        weights = {
+            "class": _named("class", class_cost, cost_class),
+            "bbox": _named("bbox", bbox_cost, cost_bbox),
+            "giou": _named("giou", giou_cost, cost_giou),
+            "mask": _named("mask", mask_cost, cost_mask),
+            "dice": _named("dice", dice_cost, cost_dice),
+        }
+        no_boxes = (weights["mask"] or weights["dice"]) and {weights["bbox"], weights["giou"]} == {
+            None
+        }
+        defaults = {"class": 1.0} if no_boxes else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+        weights = {
+            name: defaults.get(name, 0.0) if weight is None else weight
+            for name, weight in weights.items()
+        }
         if not any(weights.values()):
             raise ValueError("all weights are 0; expected one at least that is not")
         _checks.one_of("class_cost_form", class_cost_form, tuple(CLASS_COSTS))
@@ -119,8 +148,15 @@ class HungarianMatcher(Configured, _Module):
         self.class_cost_form, self.mask_cost_form = class_cost_form, mask_cost_form
         self.alpha, self.gamma = _checks.number("alpha", alpha), _checks.number("gamma", gamma)
         self.num_points, self.solver = num_points, solver
-        self._classes(2)  # which checks their ranges
-        self._of_sizes: dict[tuple[int, int, bool], _core.SetLoss] = {}
+        if type(self).__init__ is HungarianMatcher.__init__:
+            # To be shown by one name each, and with the defaults that depend on others.
+            self._made_with = (), dict(zip(MatchingCosts._fields, self._costs, strict=True))
+        _classes(self._costs, 2)  # which checks their ranges
+
+    @property
+    def _costs(self) -> MatchingCosts:
+        """The settings as they are now."""
+        return MatchingCosts(*[getattr(self, name) for name in MatchingCosts._fields])
 
     @torch.compiler.disable  # a list whose parts depend on values is outside of any program
     def forward(
@@ -146,21 +182,18 @@ class HungarianMatcher(Configured, _Module):
         Raises:
             ValueError: Arrays do not fit, or a label is not among C classes.
         """
-        if not isinstance(targets, (list, tuple)) or not all(
-            isinstance(target, Mapping) for target in targets
-        ):
-            raise TypeError(
-                f"targets is {brief(targets)}; expected a list with one mapping per image"
-            )
+        check_targets(targets)
+        costs = self._costs
         read = {"logits": either(outputs, "logits", "pred_logits")}
-        if self._by_boxes:
+        if costs.by_boxes:
             read["boxes"] = either(outputs, "boxes", "pred_boxes")
-        if self._by_masks:
+        if costs.by_masks:
             read["masks"] = either(outputs, "masks", "pred_masks")
-            if self.num_points is not None:
+            if costs.num_points is not None:
                 # One draw for each image, as Mask2Former makes them.
                 draws = [
-                    torch.rand(1, self.num_points, 2, device=read["logits"].device) for _ in targets
+                    torch.rand(1, costs.num_points, 2, device=read["logits"].device)
+                    for _ in targets
                 ]
                 read["points"] = torch.cat(draws)
             if len({x["masks"].shape[1:] for x in targets if "masks" in x}) > 1:
@@ -168,75 +201,76 @@ class HungarianMatcher(Configured, _Module):
                 return [
                     pair
                     for k, target in enumerate(targets)
-                    for pair in self._matched(
-                        {name: x[k : k + 1] for name, x in read.items()}, [target], group_detr
+                    for pair in _matched(
+                        costs, {name: x[k : k + 1] for name, x in read.items()}, [target],
+                        group_detr,
                     )
-                ]
-        return self._matched(read, targets, group_detr)
+                ]  # fmt: skip
+        return _matched(costs, read, targets, group_detr)
 
-    def _matched(
-        self, read: dict[str, Tensor], targets: Sequence[Mapping[str, Tensor]], groups: int
-    ) -> Pairs:
-        """Return the pairs of a batch of outputs by the keys of terms."""
-        logits, given = read["logits"].shape[-1], dict[str, Any](read)
-        # The terms would leave others alone, which may be no tensors.
-        targets = [{k: x for k, x in target.items() if k in _READ} for target in targets]
-        arrays = (*read.values(), *[x for target in targets for x in target.values()])
-        if on_host := all(map(_is_plain, arrays)):
-            # NumPy's functions take half the time of PyTorch's on small arrays.
-            given = {name: x.numpy(force=True) for name, x in read.items()}
-            targets = [{k: x.numpy(force=True) for k, x in t.items()} for t in targets]
-        with torch.no_grad():
-            row4col = self._criterion(logits, groups, on_host).match(given, targets).row4col
-        objects = row4col if on_host else row4col.numpy(force=True)
-        pairs = []
-        for of_image in objects.reshape(len(objects), -1):  # without the axis of groups
-            (queries,) = np.nonzero(of_image >= 0)
-            pairs.append((torch.from_numpy(queries), torch.from_numpy(of_image[queries])))
-        return pairs
 
-    @property
-    def _by_boxes(self) -> bool:
-        return self.bbox_cost > 0 or self.giou_cost > 0
+def _named(name: str, ours: float | None, theirs: float | None) -> float | None:
+    """Return the weight of a cost, which has two names; None if it came by neither."""
+    if ours is not None and theirs is not None:
+        raise ValueError(
+            f"{name}_cost is {ours} and cost_{name} is {theirs}; expected one of the two, which "
+            "are names of one weight"
+        )
+    weight = ours if theirs is None else theirs
+    return None if weight is None else _checks.weight(f"{name}_cost", weight)
 
-    @property
-    def _by_masks(self) -> bool:
-        return self.mask_cost > 0 or self.dice_cost > 0
 
-    def _classes(self, logits: int) -> Classes:
-        """Return the term of classes, for a number of logits."""
-        softmax = self.class_cost_form == "softmax"
-        return Classes(
-            logits - softmax, loss="softmax" if softmax else "focal",
-            cost=CLASS_COSTS[self.class_cost_form], cost_weight=self.class_cost,
-            cost_alpha=self.alpha, cost_gamma=self.gamma,
-        )  # fmt: skip
+def _matched(
+    costs: MatchingCosts,
+    read: dict[str, Tensor],
+    targets: Sequence[Mapping[str, Tensor]],
+    groups: int,
+) -> Pairs:
+    """Return the pairs of a batch of outputs by the keys of terms."""
+    logits, given = read["logits"].shape[-1], dict[str, Any](read)
+    # The terms would leave others alone, which may be no tensors.
+    targets = [{k: x for k, x in target.items() if k in _READ} for target in targets]
+    arrays = (*read.values(), *[x for target in targets for x in target.values()])
+    if on_host := all(map(_is_plain, arrays)):
+        # NumPy's functions take half the time of PyTorch's on small arrays.
+        given = {name: x.numpy(force=True) for name, x in read.items()}
+        targets = [{k: x.numpy(force=True) for k, x in t.items()} for t in targets]
+    with torch.no_grad():
+        row4col = solved(_criterion(costs, logits, groups, on_host), given, targets)
+    objects = row4col if on_host else row4col.numpy(force=True)
+    pairs = []
+    for of_image in objects.reshape(len(objects), -1):  # without the axis of groups
+        (queries,) = np.nonzero(of_image >= 0)
+        pairs.append((torch.from_numpy(queries), torch.from_numpy(of_image[queries])))
+    return pairs
 
-    def _criterion(self, logits: int, groups: int, on_host: bool) -> _core.SetLoss:
-        """Return the criterion whose matching it is, for a number of logits."""
-        if (logits, groups, on_host) not in self._of_sizes:
-            terms: list[Term] = [self._classes(logits)]
-            if self._by_boxes:
-                terms.append(Boxes(bbox_cost=self.bbox_cost, giou_cost=self.giou_cost))
-            if self._by_masks:
-                resize: Any = "bilinear" if self.num_points is None else None
-                costs = {"mask_cost": self.mask_cost, "dice_cost": self.dice_cost}
-                terms.append(Masks(self.mask_cost_form, resize=resize, **costs))
-            self._of_sizes[logits, groups, on_host] = _core.SetLoss(
-                terms, groups=groups, solver=self.solver, backend="numpy" if on_host else backend
-            )
-        return self._of_sizes[logits, groups, on_host]
+
+def _classes(costs: MatchingCosts, logits: int) -> Classes:
+    """Return the term of classes, for a number of logits."""
+    softmax = costs.class_cost_form == "softmax"
+    return Classes(
+        logits - softmax, loss="softmax" if softmax else "focal",
+        cost=CLASS_COSTS[costs.class_cost_form], cost_weight=costs.class_cost,
+        cost_alpha=costs.alpha, cost_gamma=costs.gamma,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=128)
+def _criterion(costs: MatchingCosts, logits: int, groups: int, on_host: bool) -> _core.SetLoss:
+    """Return the criterion whose matching it is, for a number of logits."""
+    terms: list[Term] = [_classes(costs, logits)]
+    if costs.by_boxes:
+        terms.append(Boxes(bbox_cost=costs.bbox_cost, giou_cost=costs.giou_cost))
+    if costs.by_masks:
+        resize: Any = "bilinear" if costs.num_points is None else None
+        weights: Any = {"mask_cost": costs.mask_cost, "dice_cost": costs.dice_cost}
+        terms.append(Masks(costs.mask_cost_form, resize=resize, **weights))
+    return _core.SetLoss(
+        terms, groups=groups, nan="forbid", solver=costs.solver,
+        backend="numpy" if on_host else backend,
+    )  # fmt: skip
 
 
 def _is_plain(x: Any) -> bool:
     """Say whether NumPy can read a tensor where it lies."""
     return type(x) is Tensor and x.is_cpu and x.dtype in _NUMPY and x.layout is torch.strided
-
-
-def either(outputs: Mapping[str, Tensor], name: str, other: str) -> Tensor:
-    """Return an output, which may be called as in DETR."""
-    found = outputs.get(name, outputs.get(other)) if isinstance(outputs, Mapping) else None
-    if found is None:
-        came: Any = sorted(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs)
-        raise ValueError(f"outputs has {came}; expected {name!r} or {other!r} among the keys")
-    return found
