@@ -335,10 +335,9 @@ def linear_sum_assignment(
     n, m = shape
     if solved and n <= m:  # all rows are matched, so no column has to be looked up
         return counted(n, found.col4row, backend), found.col4row
-    known = isinstance(n, int) and isinstance(m, int)
-    if backend.readable(found.col4row) or not known:
+    if backend.readable(found.col4row):
         return found.indices()
-    if partial:
+    if partial or not (isinstance(n, int) and isinstance(m, int)):
         return found.padded_indices()
     # All of the smaller side are matched, so no length depends on values.
     xp = backend.namespace(found.col4row)

@@ -19,6 +19,7 @@ hf: Any = pytest.importorskip("hungarian_tensorflow", reason="for TensorFlow")
 
 B, M, Q, C, H, W, T, L = 3, 2, 5, 4, 6, 7, 8, 2
 RNG = np.random.default_rng(0)
+INF = np.inf
 
 
 def _array(kind: str, *shape: int) -> np.ndarray:
@@ -223,6 +224,33 @@ def test_a_gradient_looks_too() -> None:
     np.testing.assert_allclose(program(fit), gradient(fit), rtol=1e-5)
     with pytest.raises(tf.errors.InvalidArgumentError, match="y_true and y_pred"):
         program(_misfit(fit))
+
+
+# Each with the pairs of its one best matching; without `partial` where it is complete.
+MATRICES: list[tuple[Any, list[int], list[int]]] = [
+    ([[4, 1, 3, 9], [2, 0, 5, 9], [3, 2, 2, 9]], [0, 1, 2], [1, 0, 2]),
+    ([[INF, 1, 2, INF], [INF, INF, INF, INF], [3, INF, 1, INF]], [0, 2], [1, 2]),
+    ([[INF, INF, INF, INF]] * 3, [], []),
+    ([[2, 1], [INF, 5], [1, 4]], [0, 2], [1, 0]),
+    ([[2, INF], [1, INF], [3, INF]], [1], [0]),
+    (np.zeros((0, 4)), [], []),
+    (np.zeros((4, 0)), [], []),
+]
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["complete", "partial"])
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "XLA"])
+def test_linear_sum_assignment_keeps_missing_pairs(jit: bool, partial: bool) -> None:
+    program = tf.function(
+        lambda cost: hf.linear_sum_assignment(cost, partial=partial),
+        input_signature=[tf.TensorSpec([None, None])], jit_compile=jit, autograph=False,
+    )  # fmt: skip
+    for matrix, *pairs in MATRICES:
+        cost = np.array(matrix, np.float32)
+        most = min(cost.shape)
+        for found, expected in zip(program(tf.constant(cost)), pairs, strict=True):
+            there = expected if partial or len(expected) == most else []
+            np.testing.assert_array_equal(found, there + [-1] * (most - len(there)))
 
 
 def test_known_extents_cost_nothing() -> None:
