@@ -28,9 +28,14 @@ def _rounds(device: str) -> bool:
     return _setting(kind, "matmul") not in ("ieee", "none")
 
 
+@torch.compiler.assume_constant_result  # of which Dynamo of PyTorch 2.8 makes no constant
+def _has_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device)
+
+
 def _in_danger(x: Tensor) -> bool:
     kind = x.device.type
-    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    autocast = _has_autocast(kind) and torch.is_autocast_enabled(kind)
     return autocast or _rounds(kind)
 
 

@@ -56,7 +56,8 @@ def resize(
     place = solving_dtype(masks.dtype, xp)
     nothing = xp.astype(xp.sum(xp.astype(masks[..., :0, :0], xp.float32, copy=False)), place)
     for axis, old, new in ((-2, height, size[0]), (-1, width, size[1])):
-        line = xp.cumulative_sum(xp.broadcast_to(nothing + 1, (new,))) - 1
+        # Not `nothing + 1`, which NumPy before 2.0 makes float64.
+        line = xp.cumulative_sum(xp.broadcast_to(xp.ones_like(nothing), (new,))) - 1
         masks = _along(masks, axis, line, (old, new), mode, backend, xp)
     return masks
 

@@ -218,8 +218,8 @@ def test_pairs_in_a_program(driver: Driver) -> None:
         pytest.skip(f"{driver.name} says what others of the framework say")
     if driver.resolve(arrays[0]).name == "array_api_strict":
         pytest.skip(f"{driver.name} has values in its programs")
-    # Frameworks wrap what is raised while they trace.
-    with pytest.raises(Exception, match=r"padded_indices\(\)"):
+    # Frameworks wrap what is raised while they trace; PyTorch 2.8 tells of what kind it was alone.
+    with pytest.raises(Exception, match=r"padded_indices\(\)|exception .*<class 'ValueError'>"):
         driver.trace(lambda *x: match(*x).pairs()[0])(*arrays)
 
 
