@@ -284,8 +284,9 @@ class Classes(Term):
 
     def native(self) -> tuple[str, dict[str, Any] | None]:
         """Return what the native library is to know; None if it has not all of it."""
-        # A record made of one of ours is another loss, whatever it says of native code.
-        ours = any(self.loss is x for x in CLASS_LOSSES.values())
+        # A record made of one of ours is another loss, whatever it says of native code; a copy of
+        # one, as of a criterion that was pickled, is equal to it in all that it says.
+        ours = self.loss in CLASS_LOSSES.values()
         if type(self) is not Classes or not ours or self.loss.native is None:
             return "classes", None
         if self.softmax:

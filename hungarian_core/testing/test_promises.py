@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
+import pickle
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,26 @@ def test_a_record_made_of_one_of_ours_is_another_loss() -> None:
         for x in ("auto", "core")
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["softmax", "focal", "asl"])
+def test_a_copy_gives_the_same(driver: Driver, name: Any) -> None:
+    """Bit by bit, so by the same way: a criterion may be copied, or sent to another process."""
+    checks.skip_programs(driver)
+    rng = np.random.default_rng(4)
+    classes = 3 + (name == "softmax")
+    arrays = rng.normal(size=(2, 6, classes)), rng.uniform(0.3, 0.6, (2, 6, 4))
+    logits, boxes = (driver.from_numpy(x, "float32") for x in arrays)
+    outputs = {"logits": logits, "boxes": boxes}
+    targets = {"labels": driver.from_numpy(np.array([[1, 2], [0, 0]])), "boxes": boxes[:, :2]}
+    criterion = hc.SetLoss([Classes(3, loss=name), Boxes()], backend=driver.backend)
+    expected = criterion(outputs, targets)
+    terms = pickle.loads(pickle.dumps(criterion.terms))  # a backend of somebody's may not be
+    for again in (copy.deepcopy(criterion), hc.SetLoss(terms, backend=driver.backend)):
+        assert [x.native() for x in again.terms] == [x.native() for x in criterion.terms]
+        found = again(outputs, targets)
+        for key, value in expected.losses.items():
+            assert driver.to_numpy(found.losses[key]) == driver.to_numpy(value)
 
 
 @pytest.mark.parametrize(
