@@ -16,8 +16,8 @@ class JaxBackend(Backend):
     """JAX on any device.
 
     Args:
-        axis_name: The mapped axis (of `shard_map`, `pmap` or `vmap`) over which a
-            loss counts its pairs, if the batch is split over one.
+        axis_name: The mapped axis (of `shard_map`, `pmap` or `vmap`) over which a loss counts its
+            pairs, if the batch is split over one.
 
     Examples:
         >>> hj.HungarianLoss([2], backend=hj.JaxBackend("batch"))
@@ -77,18 +77,13 @@ class JaxBackend(Backend):
     def solve(self, problem: Problem, *, solver: str) -> Solution | None:
         if any(self.is_traced(x) for x in problem[:4] if x is not None):
             return _native.in_program(problem, solver, self)
-        if solver == "cuda" and not self.on_host(problem.cost):
+        on_host = self.on_host(problem.cost)
+        if solver == "cuda" and not on_host:
             return _native.in_program(problem, solver, self)  # a program of this one step
-        host = None
-        if solver != "auto" or self.on_host(problem.cost):
-            host = host_solver(solver)
+        host = host_solver(solver) if solver != "auto" or on_host else None
         if host is None:
             return _native.compiled_core(*problem, self)
-        if (
-            self.on_host(problem.cost)
-            and solver in ("auto", "native")
-            and _native.registered(solver)
-        ):
+        if on_host and solver in ("auto", "native") and _native.registered(solver):
             found = _native.compiled(*problem)
             # Read here, in one step: `assign` would have to ask JAX for several.
             return found if np.asarray(found.status).any() else found._replace(status=None)

@@ -11,6 +11,7 @@ from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core.costs import classes
 from hungarian_core.costs.classes import power, times, transposed
+from hungarian_core.masks import _checks as checks
 from hungarian_core.masks.points import padded
 
 
@@ -204,7 +205,7 @@ def flattened(
     logits = backend.asarray(logits)
     targets = backend.asarray(targets, like=logits)
     xp = backend.namespace(targets, logits)
-    axes = _checks.masks(backend.shape(targets), backend.shape(logits), axes, pairwise)
+    axes = checks.masks(backend.shape(targets), backend.shape(logits), axes, pairwise)
     _checks.real("targets", targets, xp)
     _checks.real("logits", logits, xp)
     dtype = solving_dtype(logits.dtype, xp)

@@ -9,6 +9,7 @@ from hungarian_core._backend import Array, Backend, DType, Namespace
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index, times
+from hungarian_core.masks import _checks as checks
 
 
 def sample(
@@ -49,7 +50,7 @@ def sample(
     points = backend.asarray(points, like=masks)
     xp = backend.namespace(masks, points)
     shape, came = backend.shape(masks), backend.shape(points)
-    _checks.sampled(shape, came)
+    checks.sampled(shape, came)
     _checks.real("masks", masks, xp)
     _checks.real("points", points, xp)
     floating = xp.isdtype(masks.dtype, "real floating")
@@ -117,7 +118,7 @@ def uncertain_points(
     candidates = backend.asarray(candidates, like=logits)
     xp = backend.namespace(logits, candidates)
     shape, came = backend.shape(logits), backend.shape(candidates)
-    count, importance_ratio = _checks.chosen(count, importance_ratio, came)
+    count, importance_ratio = checks.chosen(count, importance_ratio, came)
     chosen = int(importance_ratio * count)
     drawn = came[-2] - (count - chosen)
     others, rest = candidates[..., :drawn, :], candidates[..., drawn:, :]

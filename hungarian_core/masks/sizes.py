@@ -9,6 +9,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core.costs.classes import as_index
+from hungarian_core.masks import _checks as checks
 from hungarian_core.masks.points import as_number
 
 ResizeMode = Literal["bilinear", "nearest"]
@@ -52,7 +53,7 @@ def resize(
     masks = backend.asarray(masks)
     xp = backend.namespace(masks)
     _checks.real("masks", masks, xp)
-    *_, height, width = _checks.resized(backend.shape(masks), size)
+    *_, height, width = checks.resized(backend.shape(masks), size)
     place = solving_dtype(masks.dtype, xp)
     nothing = xp.astype(xp.sum(xp.astype(masks[..., :0, :0], xp.float32, copy=False)), place)
     for axis, old, new in ((-2, height, size[0]), (-1, width, size[1])):
