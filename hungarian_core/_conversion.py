@@ -35,8 +35,9 @@ def host_array(
 
     Raises:
         TypeError: `x` does not hold numbers.
-        ValueError: A list is ragged, an array has masked entries or is sparse, or a number is too
-            large for its partner.
+        ValueError: A list is ragged, an array has masked entries or is sparse, a number is too
+            large for its partner, or an array of another framework requires a gradient, lies on a
+            device or is a symbol in a program.
 
     Examples:
         >>> hc.host_array([0.1, 0.2], np.ones(2, np.float32), hc.get_backend("numpy"))
@@ -55,6 +56,11 @@ def host_array(
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError(_RAGGED) from error
+    except (RuntimeError, TypeError) as error:  # of frameworks whose arrays NumPy cannot read
+        said = _unreadable(x)
+        if said is None:
+            raise
+        raise ValueError(said) from error
     if array.dtype.kind == "O":
         array, adapts = _of_objects(array), True
     # What ml_dtypes has, bfloat16 among them, is of kind V, as records are.
@@ -157,6 +163,29 @@ def _dense(x: Any) -> None:
             f"a sparse {type(x).__name__} came; expected a dense array: pass x.toarray(), with "
             "+inf, not 0, where a pair is forbidden"
         )
+
+
+def _unreadable(x: Any) -> str | None:
+    """Say why NumPy cannot read an array of a framework, or one in a list, if that is known."""
+    from hungarian_core._registry import backend_of  # which imports this module
+
+    if isinstance(x, (list, tuple)):
+        return next(filter(None, map(_unreadable, x)), None)
+    own, kind = backend_of(x), type(x).__name__
+    if getattr(x, "requires_grad", False):
+        return (
+            f"a {kind} that requires a gradient came where arrays are converted, and with it the "
+            f"gradient would end; pass x.detach() if it may, else choose backend={own.name!r}"
+        )
+    if own.is_traced(x):
+        return (
+            f"a {kind} came, a symbol in a program of {own.name}, which has no values to convert; "
+            f"choose backend={own.name!r}, or call this outside of the program"
+        )
+    if own.on_host(x):
+        return None
+    x = own.asarray(x)  # refuses in words what has no values at all
+    return f"a {kind} on {x.device} came; expected one in host memory: copy it there first"
 
 
 def _of_objects(array: np.ndarray) -> np.ndarray:

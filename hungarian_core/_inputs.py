@@ -7,6 +7,7 @@ from typing import Any
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend, DType, Namespace
+from hungarian_core._registry import without_gradient
 from hungarian_core._solvers.policies import among_valid
 from hungarian_core._tracing import level_of_caller
 
@@ -62,6 +63,8 @@ def unmatched_cost_of(
         ValueError: Its shape or dtype do not fit, or the dtype of `cost` does not hold it, where
             that can be seen.
     """
+    if constant:
+        unmatched_cost = without_gradient(unmatched_cost, backend)
     given = backend.asarray(unmatched_cost, like=cost)
     if constant:
         given = backend.stop_gradient(given)

@@ -232,6 +232,15 @@ def backend_of(x: Array) -> Backend:
     return _loaded[root] if root else _DEFAULTS
 
 
+def without_gradient(x: Any, backend: Backend) -> Any:
+    """Return what a user passed, to be converted to a constant of `backend`.
+
+    An array of another framework may require a gradient, with which NumPy cannot read it.
+    """
+    root = _root_of(type(x))
+    return _loaded[root].stop_gradient(x) if root and root != backend.name else x
+
+
 def _unknown_type(label: str, x: Array) -> str:
     if not _entry_points():
         return "no backends are registered; install the project (pip install -e .)"

@@ -9,7 +9,7 @@ from hungarian_core._backend import Array, Backend, Problem
 from hungarian_core._conversion import counted, index_pairs
 from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._inputs import checked_masks, unmatched_cost_of, valid_pairs, warn_if_rounded
-from hungarian_core._registry import backend_of, get_backend
+from hungarian_core._registry import backend_of, get_backend, without_gradient
 from hungarian_core._solvers.dispatch import solve
 from hungarian_core._solvers.partial import solve_partial
 from hungarian_core._solvers.policies import among_valid, is_invalid
@@ -218,7 +218,7 @@ def assign(
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
     )
-    cost = backend.asarray(cost)
+    cost = backend.asarray(without_gradient(cost, backend))
     shape = backend.shape(cost)
     found, _ = _assigned(
         cost, shape, row_mask, col_mask, maximize, unmatched_cost, partial, nan, solver, backend
@@ -323,7 +323,7 @@ def linear_sum_assignment(
     if cost_matrix is None:
         _checks.array("cost_matrix", cost_matrix)
     backend = get_backend(backend, cost_matrix=cost_matrix)
-    cost_matrix = backend.asarray(cost_matrix)
+    cost_matrix = backend.asarray(without_gradient(cost_matrix, backend))
     shape = backend.shape(cost_matrix)
     if len(shape) != 2:
         raise ValueError(
@@ -375,7 +375,7 @@ def count_invalid(
     """
     _checks.array("cost", cost)
     backend = get_backend(backend, cost=cost, row_mask=row_mask, col_mask=col_mask)
-    cost = backend.stop_gradient(backend.asarray(cost))
+    cost = backend.stop_gradient(backend.asarray(without_gradient(cost, backend)))
     xp = backend.namespace(cost)
     _checks.real("cost", cost, xp)
     _checks.cost_shape(backend.shape(cost))

@@ -9,7 +9,7 @@ from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import index_dtype, solving_dtype
 from hungarian_core._extents import broadcastable
 from hungarian_core._inputs import checked_masks, unmatched_cost_of
-from hungarian_core._registry import backend_of, get_backend
+from hungarian_core._registry import backend_of, get_backend, without_gradient
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Nan, Solver, assign
 
@@ -127,7 +127,7 @@ def assign_many(
     backend = get_backend(
         backend, cost=cost, row_mask=row_mask, col_mask=col_mask, unmatched_cost=unmatched_cost
     )
-    cost = backend.stop_gradient(backend.asarray(cost))
+    cost = backend.stop_gradient(backend.asarray(without_gradient(cost, backend)))
     xp, shape = backend.namespace(cost), backend.shape(cost)
     _checks.real("cost", cost, xp)
     _checks.cost_shape(shape)

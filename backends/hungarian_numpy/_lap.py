@@ -6,6 +6,7 @@ import numpy as np
 
 import hungarian_core as _core
 from hungarian_core import _checks
+from hungarian_core._registry import without_gradient
 from hungarian_numpy._backend import backend
 
 
@@ -19,7 +20,7 @@ def lapjv(
     both stay unmatched, and of the other pairs there are as many as there can be.
 
     Args:
-        cost: `(n, m)`, real.
+        cost: `(n, m)`, real; of an array that requires a gradient, as a constant.
         extend_cost: Whether `cost` may be rectangular; with a finite `cost_limit` it always may.
         cost_limit: No pair is worth more: the total of ``cost - cost_limit`` over the pairs is as
             low as can be. It is the `unmatched_cost` of `hungarian_core.assign`.
@@ -45,7 +46,7 @@ def lapjv(
     """
     if cost is None:
         _checks.array("cost", cost)
-    cost = backend.asarray(cost)
+    cost = backend.asarray(without_gradient(cost, backend))
     if cost.ndim != 2:
         raise ValueError(f"cost has shape {cost.shape}; expected a matrix (n, m)")
     limit = _checks.number("cost_limit", cost_limit, "a number, or inf for no limit")
