@@ -73,6 +73,7 @@ def assign_many(
     col_mask: Array | None = None,
     maximize: bool = False,
     unmatched_cost: Array | float | None = None,
+    partial: bool = False,
     nan: Nan = "raise",
     solver: Solver = "auto",
     backend: str | Backend | None = None,
@@ -95,6 +96,8 @@ def assign_many(
         maximize: As for `assign`.
         unmatched_cost: The price of each place that is left free, of a form as for `assign`: a
             scalar, one per sample `(...)`, or per row `(..., n)`.
+        partial: As for `assign`: where forbidden pairs leave no complete matching, the most pairs
+            that there can be, and of such matchings one of least total.
         nan: As for `assign`.
         solver: As for `assign`.
         backend: As for `assign`.
@@ -121,6 +124,10 @@ def assign_many(
         array([0, 1, 1, 1])
         >>> hc.assign_many(cost, capacity=3, unmatched_cost=2.5).row4col
         array([ 0,  1,  1, -1])
+        >>> gated = np.where(cost > 2.5, np.inf, cost)
+        >>> hc.assign_many(gated, capacity=2, partial=True).cols4row
+        array([[ 0, -1],
+               [ 1,  2]])
     """
     if cost is None:
         _checks.array("cost", cost)
@@ -152,8 +159,8 @@ def assign_many(
         cost = xp.broadcast_to(cost[..., :, None, :], (*batch, n, each, m))
         cost = xp.reshape(cost, (*of_places, m))
     found = assign(
-        cost, row_mask=places, col_mask=cols, maximize=maximize, unmatched_cost=price, nan=nan,
-        solver=solver, backend=backend,
+        cost, row_mask=places, col_mask=cols, maximize=maximize, unmatched_cost=price,
+        partial=partial, nan=nan, solver=solver, backend=backend,
     )  # fmt: skip
     row4col = xp.where(found.row4col < 0, -1, found.row4col // each)
     cols4row = xp.reshape(found.col4row, (*batch, n, each))

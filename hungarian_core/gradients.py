@@ -44,6 +44,7 @@ def assignment_cost(
     col_mask: Array | None = None,
     maximize: bool = False,
     unmatched_cost: Array | float | None = None,
+    partial: bool = False,
     nan: Nan = "raise",
     solver: Solver = "auto",
     backend: str | Backend | None = None,
@@ -62,6 +63,8 @@ def assignment_cost(
         maximize: Return the greatest total instead.
         unmatched_cost: The price at which a row may stay unmatched, as for `assign`. For each row
             that pays it gets the gradient 1.
+        partial: As for `assign`: the least total of the most pairs that there can be. Which pairs
+            are forbidden counts as a constant: no gradient tells of one pair more or less.
         nan: What NaN and -inf do. A matched pair whose cost ``"worst"`` replaced counts as a
             constant.
         solver: As for `assign`.
@@ -90,7 +93,7 @@ def assignment_cost(
     cost = backend.asarray(cost)
     found = assign(
         cost, row_mask=row_mask, col_mask=col_mask, maximize=maximize,
-        unmatched_cost=unmatched_cost, nan=nan, solver=solver, backend=backend,
+        unmatched_cost=unmatched_cost, partial=partial, nan=nan, solver=solver, backend=backend,
     )  # fmt: skip
     xp = backend.namespace(cost)
     cost = xp.astype(cost, found.cost.dtype, copy=False)

@@ -120,6 +120,39 @@ def test_beside_scipy(driver: Driver, maximize: bool, solver: str) -> None:
             np.testing.assert_allclose(one[mask].sum(), found.cost[k], rtol=1e-5)
 
 
+def test_partial(driver: Driver) -> None:
+    """Where pairs are forbidden, the most pairs and then the least cost, by every choice tried."""
+    checks.skip_slow(driver)
+    rng = np.random.default_rng(3)
+    gated = rng.integers(-4, 9, (5, 3, 5)).astype(np.float32)
+    gated[1:][rng.uniform(size=gated[1:].shape) < 0.6] = np.inf
+    gated[2] = np.inf
+    room = np.array([[2, 1, 3], [2, 1, 1], [1, 1, 1], [0, 3, 2], [1, 2, 2]])
+
+    def program(cost: Any, capacity: Any) -> Any:
+        return hc.assign_many(
+            cost, capacity, max_capacity=3, partial=True, backend=driver.backend
+        )  # fmt: skip
+
+    given = (driver.from_numpy(x) for x in (gated, room))
+    found = _on_host(driver, driver.trace(program)(*given))
+    for k, cost in enumerate(gated.astype(float)):
+        best = 0, 0.0
+        for rows in itertools.product(range(-1, 3), repeat=5):
+            taken = np.bincount(np.array(rows) + 1, minlength=4)[1:]
+            total = sum(cost[i, j] for j, i in enumerate(rows) if i >= 0)
+            if (taken <= room[k]).all() and total < np.inf:
+                best = min(best, (-int(sum(taken)), total))
+        one = _at(found, k)
+        assert (-(one.row4col >= 0).sum(), one.cost) == best
+        assert cost[one.mask()].sum() == one.cost
+        for i, cols in enumerate(one.cols4row):
+            np.testing.assert_array_equal(cols[cols >= 0], np.flatnonzero(one.row4col == i))
+        assert ((one.cols4row >= 0).sum(-1) <= room[k]).all()
+        np.testing.assert_allclose(one.gap(), 0, atol=1e-5)
+    assert (found.row4col[2] == -1).all()
+
+
 def test_prices_of_rows(driver: Driver) -> None:
     """A place stays free where its price is less, of each row at its own."""
     checks.skip_programs(driver)

@@ -11,7 +11,7 @@ from scipy.stats import norm
 import hungarian_core as hc
 from hungarian_core.relaxations import exact
 from hungarian_core.relaxations.noise import noise_like
-from hungarian_core.testing import checks, examples
+from hungarian_core.testing import checks, examples, reference
 from hungarian_core.testing.driver import Driver
 
 INF, NAN = float("inf"), float("nan")
@@ -92,6 +92,30 @@ def test_cost(driver: Driver, example: examples.Example) -> None:
     matching = examples.match(sign * cost, *example.data()[1:])
     total = np.where(matching > 0, cost.astype(np.float64), 0).sum((-2, -1))
     _close(found, total, upstream[..., None, None] * matching, relative=1e-6)
+
+
+def test_cost_of_a_partial_matching(driver: Driver) -> None:
+    """The gradient is 1 at as many pairs as there can be, which have the least total."""
+    checks.skip_slow(driver)
+    rng = np.random.default_rng(5)
+    cost = rng.integers(-9, 20, (4, 4, 5)).astype(np.float32)
+    cost[1:] = np.where(rng.uniform(size=cost[1:].shape) < 0.7, INF, cost[1:])
+    cost[2] = INF
+    upstream = examples.upstream((4,))
+    value, *slopes = examples.run(
+        driver,
+        lambda x: hc.assignment_cost(x, partial=True, backend=driver.backend),
+        upstream,
+        cost,
+    )
+    for b, one in enumerate(cost):
+        pairs, total = reference.partial(one)
+        assert value[b] == total
+        for slope in slopes:  # of frameworks that have gradients
+            mask = slope[b] == upstream[b]
+            assert (slope[b][~mask] == 0).all()
+            assert mask.sum() == mask.any(0).sum() == mask.any(1).sum() == pairs
+            assert one[mask].sum() == total
 
 
 @pytest.mark.parametrize("per", ["sample", "row"])
