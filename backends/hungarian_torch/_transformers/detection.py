@@ -17,9 +17,11 @@ from hungarian_torch._transformers.layers import (
     Outputs,
     Result,
     Settings,
+    auxiliary,
+    before_last,
+    by_ends,
     criterion,
     joined,
-    known,
     numbered,
     options_of,
 )
@@ -45,21 +47,15 @@ def evaluate(
 ) -> Result:
     """Evaluate DETR and those after it, whose encoder may have proposals."""
     settings = {**of_config(config), **changes}
-    between: list[Any] = []
-    if config.auxiliary_loss:
-        between = [*zip(outputs_class[:-1], outputs_coord[:-1], strict=True)]
-    layers = {
-        "": (logits, pred_boxes),
-        **dict(zip(numbered("_", len(between)), between, strict=True)),
-    }
+    between = before_last(config, outputs_class, outputs_coord)
+    layers = by_ends((logits, pred_boxes), between)
     if enc_outputs_class is not None:
-        layers["_enc"] = (enc_outputs_class, enc_outputs_coord)
+        layers["_enc"] = enc_outputs_class, enc_outputs_coord
         settings["groups"] = logits.shape[1] // config.num_queries  # 1 in evaluation
     loss = criterion(settings)
-    targets = loss.loss.pad_targets([known(t) for t in labels], like=logits)
+    targets = loss.pad_targets(labels, logits)
     total, reported = loss(joined([*layers.values()], "logits", "boxes"), targets, [*layers])
-    auxiliary = [{"logits": x, "pred_boxes": y} for x, y in between]
-    return total, reported, auxiliary if config.auxiliary_loss else None
+    return total, reported, auxiliary(config, between, "logits", "pred_boxes")
 
 
 def evaluate_denoising(
@@ -88,7 +84,7 @@ def evaluate_denoising(
         between = [*between, (enc_topk_logits, enc_topk_bboxes)]
     ends = ["", *numbered("_aux_", len(between))]
     loss = criterion(settings, names, weighted=True)
-    targets = loss.loss.pad_targets([known(t) for t in labels], like=logits)
+    targets = loss.pad_targets(labels, logits)
     total, reported = loss(joined([final, *between], "logits", "boxes"), targets, ends)
     if denoised:
         more, found = loss(
@@ -96,8 +92,7 @@ def evaluate_denoising(
             assignment=_objects_of_denoising(denoising_meta_values, denoised[0][0]),
         )  # fmt: skip
         total, reported = total + more, reported | found
-    auxiliary = [{"logits": x, "pred_boxes": y} for x, y in between]
-    return total, reported, auxiliary if config.auxiliary_loss else None
+    return total, reported, auxiliary(config, between, "logits", "pred_boxes")
 
 
 def evaluate_edges(
@@ -126,7 +121,7 @@ def evaluate_edges(
         (logits, pred_boxes), (outputs_class, outputs_coord), config, denoising_meta_values
     )
     loss = _refining(settings, config, edges=config.auxiliary_loss)
-    targets = loss.loss.pad_targets([known(t) for t in labels], like=logits)
+    targets = loss.pad_targets(labels, logits)
     if not config.auxiliary_loss:
         total, reported = loss(joined([final], "logits", "boxes"), targets, [""])
         return total, reported, None
@@ -138,28 +133,27 @@ def evaluate_edges(
     # has no loss; and the last layer teaches the others, but learns from denoising only.
     between = decoder[: len(corners) - 1]
     proposed = enc_topk_logits, enc_topk_bboxes.clamp(min=0, max=1)
-    aux = numbered("_aux_", len(corners))
+    ends = numbered("_aux_", len(corners))
     total, reported = loss(
         {
             **joined([proposed, *between, final], "logits", "boxes"),
             **_edges(corners, config),
         },
-        targets, [aux[-1], *aux[:-1], ""], ["", *aux], dict.fromkeys(_EDGES, aux[:-1]),
+        targets, [ends[-1], *ends[:-1], ""], ["", *ends], dict.fromkeys(_EDGES, ends[:-1]),
     )  # fmt: skip
     if denoised:
-        ends = [*numbered("_dn_", len(corners)), *(None for _ in denoised[len(corners) :])]
+        shares = [*numbered("_dn_", len(corners)), *(None for _ in denoised[len(corners) :])]
         edges = [*corners_denoised, *(corners_denoised[-1:] * (len(denoised) - len(corners)))]
         more, found = loss(
-            {**joined(denoised, "logits", "boxes"), **_edges(edges, config)}, targets, ends,
+            {**joined(denoised, "logits", "boxes"), **_edges(edges, config)}, targets, shares,
             assignment=_objects_of_denoising(denoising_meta_values, denoised[0][0]),
         )  # fmt: skip
         total, reported = total + more, reported | found
     teacher = {"teacher_corners": corners[-1][0], "teacher_logits": decoder[-1][0]}
-    auxiliary = [
-        {"logits": x, "pred_boxes": y, "pred_corners": edges, "ref_points": at, **teacher}
-        for (x, y), (edges, at) in zip(between, corners[:-1], strict=True)
-    ]
-    return total, reported, [*auxiliary, {"logits": proposed[0], "pred_boxes": proposed[1]}]
+    refined = [(*layer, *edges) for layer, edges in zip(between, corners[:-1], strict=True)]
+    names = "logits", "pred_boxes", "pred_corners", "ref_points"
+    aux = auxiliary(config, refined, *names, **teacher) or []
+    return total, reported, [*aux, {"logits": proposed[0], "pred_boxes": proposed[1]}]
 
 
 def _parted(

@@ -42,6 +42,10 @@ class Criterion(NamedTuple):
         """Evaluate and report; `options` are more arguments of the criterion."""
         return self.report(self.evaluate(outputs, targets, **options), ends, order, only)
 
+    def pad_targets(self, labels: Labels, like: Tensor) -> dict[str, Tensor]:
+        """Return the labels of images, as a model has them, padded."""
+        return self.loss.pad_targets([known(t) for t in labels], like=like)
+
     def evaluate(self, outputs: Outputs, targets: Any, **options: Any) -> SetLosses:
         """Return the losses, each with the weight 1."""
         return self.loss(outputs, targets, weights=dict.fromkeys(self.weights, 1.0), **options)
@@ -106,6 +110,27 @@ def criterion(
 def options_of(loss: SetLoss) -> dict[str, Any]:
     """Return the options that a criterion of other terms takes over."""
     return {name: getattr(loss, name) for name in _OPTIONS}
+
+
+def before_last(config: Any, *outputs: Any) -> list[tuple[Tensor, ...]]:
+    """Return the outputs of the decoder layers before the last, where a model trains them."""
+    return [*zip(*(x[:-1] for x in outputs), strict=True)] if config.auxiliary_loss else []
+
+
+def by_ends(
+    last: tuple[Tensor, ...], between: Sequence[tuple[Tensor, ...]]
+) -> dict[str, tuple[Tensor, ...]]:
+    """Return the outputs of layers by what their names in `loss_dict` end in, the last first."""
+    return {"": last, **dict(zip(numbered("_", len(between)), between, strict=True))}
+
+
+def auxiliary(
+    config: Any, between: Sequence[tuple[Tensor, ...]], *names: str, **more: Any
+) -> list[dict[str, Any]] | None:
+    """Return what a model returns of the layers before the last: outputs by name, and `more`."""
+    if not config.auxiliary_loss:
+        return None
+    return [{**dict(zip(names, x, strict=True)), **more} for x in between]
 
 
 def known(target: Mapping[str, Tensor], *more: str) -> dict[str, Tensor]:

@@ -15,10 +15,11 @@ from hungarian_torch._transformers.layers import (
     Labels,
     Result,
     Settings,
+    auxiliary,
+    before_last,
+    by_ends,
     criterion,
     joined,
-    known,
-    numbered,
 )
 from hungarian_torch._transformers.masks import Comparison, number_of, of_objects
 
@@ -42,23 +43,22 @@ def evaluate(
     """Evaluate DETR and Conditional DETR with masks, of the last layer, that are not matched by."""
     settings = {**of_config(config), **changes}
     _checks.one_query_each(settings)
-    between: list[Any] = []
-    if config.auxiliary_loss:
-        between = [*zip(outputs_class[:-1], outputs_coord[:-1], strict=True)]
-    ends = ["", *numbered("_", len(between))]
-    outputs = joined([(logits, pred_boxes), *between], "logits", "boxes")
+    between = before_last(config, outputs_class, outputs_coord)
+    layers = by_ends((logits, pred_boxes), between)
+    outputs = joined([*layers.values()], "logits", "boxes")
     loss = criterion(settings)
-    targets = loss.loss.pad_targets([known(t) for t in labels], like=logits)
+    targets = loss.pad_targets(labels, logits)
     found = loss.evaluate(outputs, targets, assignment=_by_softmax(settings, outputs, targets))
     truths = [t["masks"] for t in labels]
     objects = found.assignment.row4col[0]
     mask, dice = of_objects(
         _PIXELS.losses(truths, pred_masks, objects), targets, number_of(targets)
     )
-    total, reported = loss.report(found, ends, more={"": {"loss_mask": mask, "loss_dice": dice}})
+    total, reported = loss.report(
+        found, [*layers], more={"": {"loss_mask": mask, "loss_dice": dice}}
+    )
     total = total + config.mask_loss_coefficient * mask + config.dice_loss_coefficient * dice
-    auxiliary = [{"logits": x, "pred_boxes": y} for x, y in between]
-    return total, reported, auxiliary if config.auxiliary_loss else None
+    return total, reported, auxiliary(config, between, "logits", "pred_boxes")
 
 
 def evaluate_at_points(
@@ -84,16 +84,11 @@ def evaluate_at_points(
     groups = logits.shape[1] // config.num_queries  # 1 in evaluation
     ratio = config.mask_point_sample_ratio
     weights = config.mask_class_loss_coefficient, config.mask_dice_loss_coefficient
-    between: list[Any] = []
-    if config.auxiliary_loss:
-        between = [*zip(outputs_class[:-1], outputs_coord[:-1], outputs_masks[:-1], strict=True)]
-    layers = {
-        "": (logits, pred_boxes, pred_masks),
-        **dict(zip(numbered("_", len(between)), between, strict=True)),
-        "_enc": (enc_outputs_class, enc_outputs_coord, enc_outputs_masks),
-    }
+    between = before_last(config, outputs_class, outputs_coord, outputs_masks)
+    layers = by_ends((logits, pred_boxes, pred_masks), between)
+    layers["_enc"] = enc_outputs_class, enc_outputs_coord, enc_outputs_masks
     loss = criterion(settings)
-    targets = loss.loss.pad_targets([known(t) for t in labels], like=logits)
+    targets = loss.pad_targets(labels, logits)
     # Each group is an image of its own, with the same objects.
     targets = {name: x.repeat_interleave(groups, 0) for name, x in targets.items()}
     truths = [t["masks"] for t in labels for _ in range(groups)]
@@ -121,8 +116,8 @@ def evaluate_at_points(
         reported |= of_layer
         if end != "_enc" or config.auxiliary_loss:  # as published
             totals.append(total + weights[0] * both[0] + weights[1] * both[1])
-    auxiliary = [{"logits": x, "pred_boxes": y, "pred_masks": z} for x, y, z in between]
-    return torch.stack(totals).sum(), reported, auxiliary if config.auxiliary_loss else None
+    aux = auxiliary(config, between, "logits", "pred_boxes", "pred_masks")
+    return torch.stack(totals).sum(), reported, aux
 
 
 def _by_softmax(settings: Settings, outputs: dict[str, Tensor], targets: Any) -> Any:

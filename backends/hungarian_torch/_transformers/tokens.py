@@ -16,10 +16,12 @@ from hungarian_torch._transformers.layers import (
     Labels,
     Result,
     Settings,
+    auxiliary,
+    before_last,
+    by_ends,
     criterion,
     joined,
     known,
-    numbered,
     options_of,
 )
 
@@ -41,15 +43,10 @@ def evaluate(
     **others: Any,
 ) -> Result:
     """Evaluate Grounding DINO and MM-Grounding-DINO."""
-    between: list[Any] = []
-    if config.auxiliary_loss:
-        between = [*zip(outputs_class[:-1], outputs_coord[:-1], strict=True)]
-    layers = {
-        "": (logits, pred_boxes),
-        **dict(zip(numbered("_", len(between)), between, strict=True)),
-    }
+    between = before_last(config, outputs_class, outputs_coord)
+    layers = by_ends((logits, pred_boxes), between)
     if config.two_stage:
-        layers["_enc"] = (encoder_logits, encoder_pred_boxes)
+        layers["_enc"] = encoder_logits, encoder_pred_boxes
     loss = _of_tokens({**of_config(config), **changes})
     there = text_mask[:, 0]
     # Behind the longest text there is nothing: most of what a model has room for.
@@ -64,8 +61,7 @@ def evaluate(
     outputs["token_mask"] = there[:, :length]
     total, reported = loss(outputs, loss.loss.pad_targets(targets, like=logits), [*layers])
     text = {"label_maps": label_maps, "text_mask": text_mask}
-    auxiliary = [{"logits": x, "pred_boxes": y, **text} for x, y in between]
-    return total, reported, auxiliary if config.auxiliary_loss else None
+    return total, reported, auxiliary(config, between, "logits", "pred_boxes", **text)
 
 
 def _of_tokens(settings: Settings) -> Criterion:
