@@ -84,7 +84,8 @@ class WithGradient(torch.autograd.Function):
 
 
 # PyTorch binds the arguments of `forward` at every call, and would make its signature each time.
-WithGradient.forward.__signature__ = inspect.signature(WithGradient.forward)  # type: ignore[attr-defined]
+_forward: Any = WithGradient.forward
+_forward.__signature__ = inspect.signature(_forward)
 
 
 class Eagerly(torch.autograd.Function):

@@ -10,20 +10,6 @@ from hungarian_core._extents import require_equal, same
 from hungarian_core.terms._checks import brief
 
 
-def there(outputs: Any, wanted: Mapping[str, tuple[Any, ...]]) -> None:
-    """Check that the outputs are a mapping with all that is read."""
-    if not isinstance(outputs, Mapping):
-        raise TypeError(
-            f"outputs is {brief(outputs)}; expected a mapping with {', '.join(map(repr, wanted))}"
-        )
-    for name, expected in wanted.items():
-        if outputs.get(name) is None:
-            raise ValueError(
-                f"outputs has the keys {sorted(map(str, outputs))}; expected {name!r} "
-                f"{_text(expected)} among them"
-            )
-
-
 def extents(
     shapes: Mapping[str, tuple[Any, ...]], wanted: Mapping[str, tuple[Any, ...]]
 ) -> dict[str, Any]:
@@ -35,7 +21,7 @@ def extents(
         if len(shape) != len(expected) or not all(
             isinstance(b, str) or same(a, b) for a, b in zip(shape, known, strict=True)
         ):
-            raise ValueError(f"{name} has shape {shape}; expected {_text(known)}")
+            raise ValueError(f"{name} has shape {shape}; expected ({', '.join(map(str, known))})")
         for extent, other, letter in zip(shape, known, expected, strict=True):
             if isinstance(other, str):
                 seen[letter] = extent
@@ -63,7 +49,3 @@ def as_many(sizes: tuple[int, ...], anchors: Any) -> None:
             f"there are {anchors} anchors, and levels is {sizes}; expected {sum(sizes)} in all"
         )
     require_equal("anchors, and those of the levels", (anchors,), (sum(sizes),))
-
-
-def _text(expected: tuple[Any, ...]) -> str:
-    return f"({', '.join(map(str, expected))})"

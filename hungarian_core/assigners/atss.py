@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hungarian_core import _checks as core_checks
-from hungarian_core import boxes as measures
 from hungarian_core._backend import Array, Backend
 from hungarian_core._settings import Configured
 from hungarian_core._tracing import skip_autograph
@@ -80,30 +79,27 @@ class ATSS(Configured):
             ValueError: Shapes or dtypes do not fit.
         """
         wanted: dict[str, tuple[Any, ...]] = {"anchors": ("Q", 4)}
-        scene = read(outputs, targets, query_mask, wanted, self.backend, labelled=False)
-        xp, anchors = scene.xp, scene.outputs["anchors"]
-        checks.as_many(self.levels, scene.backend.shape(anchors)[0])
-        low, high = scene.corners(anchors, self.format)
+        batch = read(outputs, targets, query_mask, wanted, self.backend, labelled=False)
+        xp, anchors = batch.xp, batch.outputs["anchors"]
+        checks.as_many(self.levels, batch.backend.shape(anchors)[0])
+        low, high = batch.corners(anchors, self.format)
         centres = (low + high) * 0.5
-        low, high = scene.corners(scene.truth, self.format)
+        low, high = batch.corners(batch.truth, self.format)
         apart = centres[None, None, :, :] - ((low + high) * 0.5)[:, :, None, :]
         apart = xp.sum(apart * apart, axis=-1)
 
         near, start = [], 0
         for size in self.levels:
             line = (..., slice(start, start + size))
-            near.append(least(apart[line], self.top_k, self.top_k, scene.pairs[line], xp))
+            near.append(least(apart[line], self.top_k, self.top_k, batch.pairs[line], xp))
             start = start + size
         near = xp.concat(near, axis=-1)
-        overlap = measures.iou(
-            scene.truth, anchors[None, ...], format=self.format, pairwise=True,
-            backend=scene.backend,
-        )  # fmt: skip
+        overlap = batch.overlaps(anchors[None, ...], self.format)
         count = xp.sum(xp.astype(near, overlap.dtype), axis=-1, keepdims=True)
         mean = xp.sum(xp.where(near, overlap, 0), axis=-1, keepdims=True)
         mean = mean / xp.where(count > 0, count, 1)
         square = xp.where(near, (overlap - mean) ** 2, 0)
         square = xp.sum(square, axis=-1, keepdims=True) / xp.where(count > 1, count - 1, 1)
-        inside = scene.inside(centres, low, high)
+        inside = batch.inside(centres, low, high)
         chosen = near & inside & (overlap >= mean + xp.sqrt(square))
-        return scene.assigned(best(overlap, chosen, xp), overlap)
+        return batch.assigned(best(overlap, chosen, xp), overlap)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks as core_checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core.assigners import _checks as checks
-from hungarian_core.boxes import convert
+from hungarian_core.boxes import ciou, convert, iou
 from hungarian_core.costs.classes import as_index, pick, transposed
 from hungarian_core.terms import _checks as term_checks
 from hungarian_core.terms._class_checks import labels_fit
@@ -41,7 +41,7 @@ class Assigned(NamedTuple):
     score: Array
 
 
-class Scene(NamedTuple):
+class Batch(NamedTuple):
     """The arrays of a call, checked, as constants, in float32 or wider."""
 
     outputs: dict[str, Array]
@@ -60,6 +60,13 @@ class Scene(NamedTuple):
         """Return the corners of least and greatest coordinates."""
         boxes = convert(boxes, box_format, "xyxy", backend=self.backend)
         return boxes[..., :2], boxes[..., 2:]
+
+    def overlaps(
+        self, boxes: Array, box_format: Any, overlap: Literal["iou", "ciou"] = "iou"
+    ) -> Array:
+        """Return how much each true box overlaps each of the others, `[B, M, Q]`."""
+        measure = ciou if overlap == "ciou" else iou
+        return measure(self.truth, boxes, format=box_format, pairwise=True, backend=self.backend)
 
     def inside(self, points: Array, low: Array, high: Array) -> Array:
         """Return which points `[Q, 2]` lie inside of which of the boxes `[B, M, 2]`, `[B, M, Q]`.
@@ -86,7 +93,7 @@ def read(
     backend: str | Backend | None,
     *,
     labelled: bool = True,
-) -> Scene:
+) -> Batch:
     """Check the arrays of a call and lay them out.
 
     Args:
@@ -97,7 +104,7 @@ def read(
         backend: The user's choice.
         labelled: Whether labels are read.
     """
-    checks.there(outputs, wanted)
+    term_checks.outputs_there(outputs, wanted)
     backend = get_backend(backend, **{name: outputs[name] for name in wanted})
     main = next(iter(wanted))
     first = backend.asarray(outputs[main])
@@ -134,7 +141,7 @@ def read(
         query_mask = backend.asarray(query_mask, like=first)
         core_checks.mask("query_mask", query_mask, (images, queries), backend, xp)
         pairs = pairs & query_mask[:, None, :]
-    return Scene(given, truth, labels, objects, pairs, backend, xp)
+    return Batch(given, truth, labels, objects, pairs, backend, xp)
 
 
 def _with_one_more(x: Array, objects: Any, xp: Namespace) -> Array:

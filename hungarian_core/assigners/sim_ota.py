@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from hungarian_core import _checks as core_checks
-from hungarian_core import boxes as measures
 from hungarian_core._backend import Array, Backend
 from hungarian_core._settings import Configured
 from hungarian_core._tracing import skip_autograph
-from hungarian_core.assigners.dense import Assigned, Scene, best, least, read, several
+from hungarian_core.assigners.dense import Assigned, Batch, best, least, read, several
 from hungarian_core.costs.classes import as_index, sigmoid
 from hungarian_core.terms.targets import TargetForms
 
@@ -101,23 +100,21 @@ class SimOTA(Configured):
         }  # fmt: skip
         if isinstance(outputs, Mapping) and outputs.get("objectness") is not None:
             wanted = {**wanted, "objectness": ("B", "Q")}
-        scene = read(outputs, targets, query_mask, wanted, self.backend)
-        xp = scene.xp
-        points, boxes = scene.outputs["points"], scene.outputs["boxes"]
-        low, high = scene.corners(scene.truth, self.format)
-        inside = scene.pairs & scene.inside(points, low, high)
-        reach = self.radius * scene.outputs["strides"][None, None, :, None]
+        batch = read(outputs, targets, query_mask, wanted, self.backend)
+        xp = batch.xp
+        points, boxes = batch.outputs["points"], batch.outputs["boxes"]
+        low, high = batch.corners(batch.truth, self.format)
+        inside = batch.pairs & batch.inside(points, low, high)
+        reach = self.radius * batch.outputs["strides"][None, None, :, None]
         middle = ((low + high) * 0.5)[:, :, None, :]
         offset = xp.abs(points[None, None, :, :] - middle)
-        near = scene.pairs & xp.all(offset < reach, axis=-1)
+        near = batch.pairs & xp.all(offset < reach, axis=-1)
 
-        overlap = measures.iou(
-            scene.truth, boxes, format=self.format, pairwise=True, backend=scene.backend
-        )
-        cost = self.class_weight * self._entropies(scene)
+        overlap = batch.overlaps(boxes, self.format)
+        cost = self.class_weight * self._entropies(batch)
         cost = cost - self.iou_weight * xp.log(overlap + 1e-8)
         # What is not a number cannot be compared.
-        candidate = xp.any(inside | near, axis=1, keepdims=True) & scene.pairs & (cost == cost)
+        candidate = xp.any(inside | near, axis=1, keepdims=True) & batch.pairs & (cost == cost)
         first, then = candidate & inside & near, candidate & ~(inside & near)
 
         greatest = least(-overlap, self.top_k, self.top_k, candidate, xp)
@@ -129,15 +126,15 @@ class SimOTA(Configured):
         # Of the objects of a query those come first in which it lies near the centre.
         among = xp.where(xp.any(first, axis=1, keepdims=True), first, candidate)
         chosen = xp.where(several(chosen, xp), best(-cost, among, xp), chosen)
-        return scene.assigned(chosen, overlap)
+        return batch.assigned(chosen, overlap)
 
-    def _entropies(self, scene: Scene) -> Array:
+    def _entropies(self, batch: Batch) -> Array:
         """Return the binary cross entropies `[B, M, Q]` of all classes with the objects'."""
-        xp, logits = scene.xp, scene.outputs["logits"]
+        xp, logits = batch.xp, batch.outputs["logits"]
         (right, wrong), (rest, lack) = sigmoid(logits, xp), sigmoid(-logits, xp)
         no, yes = -wrong, -lack  # log(1 - p), log p
-        if "objectness" in scene.outputs:
-            logits = scene.outputs["objectness"][..., None]
+        if "objectness" in batch.outputs:
+            logits = batch.outputs["objectness"][..., None]
             (sure, _), (unsure, doubt) = sigmoid(logits, xp), sigmoid(-logits, xp)
             yes = (yes - doubt) * 0.5
             # log(1 - root(a)) is log(1 - a) - log(1 + root(a)), and 1 - a what is left of both.
@@ -146,4 +143,4 @@ class SimOTA(Configured):
             no = xp.log(xp.where(gone, 1, left)) - xp.log1p(xp.sqrt(right * sure))
             no = xp.where(gone, _LOWEST, no)
         yes, no = (xp.where(x < _LOWEST, _LOWEST, x) for x in (yes, no))
-        return scene.of_labels(no - yes) - xp.sum(no, axis=-1)[:, None, :]
+        return batch.of_labels(no - yes) - xp.sum(no, axis=-1)[:, None, :]

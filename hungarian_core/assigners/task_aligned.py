@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from hungarian_core import _checks as core_checks
-from hungarian_core import boxes as measures
 from hungarian_core._backend import Array, Backend
 from hungarian_core._settings import Configured
 from hungarian_core._tracing import skip_autograph
@@ -96,16 +95,13 @@ class TaskAligned(Configured):
                 be read, there is no such object.
         """
         wanted = {"logits": ("B", "Q", "C"), "boxes": ("B", "Q", 4), "points": ("Q", 2)}
-        scene = read(outputs, targets, query_mask, wanted, self.backend)
-        xp = scene.xp
-        logits, boxes, points = (scene.outputs[name] for name in wanted)
-        inside = scene.pairs & scene.inside(points, *scene.corners(scene.truth, self.format))
-        measure = measures.ciou if self.overlap == "ciou" else measures.iou
-        overlap = measure(
-            scene.truth, boxes, format=self.format, pairwise=True, backend=scene.backend
-        )
+        batch = read(outputs, targets, query_mask, wanted, self.backend)
+        xp = batch.xp
+        logits, boxes, points = (batch.outputs[name] for name in wanted)
+        inside = batch.pairs & batch.inside(points, *batch.corners(batch.truth, self.format))
+        overlap = batch.overlaps(boxes, self.format, self.overlap)
         overlap = xp.where(inside & (overlap > 0), overlap, 0)
-        probability, _ = sigmoid(scene.of_labels(logits), xp)
+        probability, _ = sigmoid(batch.of_labels(logits), xp)
         metric = power(probability, self.alpha) * power(overlap, self.beta)
         # Neither what is not a number nor what has no overlap can be learnt.
         among = inside & (overlap > 0) & (metric > 0)
@@ -117,4 +113,4 @@ class TaskAligned(Configured):
         most_overlap = xp.max(xp.where(chosen, overlap, 0), axis=-1, keepdims=True)
         most = xp.max(metric, axis=-1, keepdims=True)
         # The published code adds 1e-9, which tells where metrics are as small.
-        return scene.assigned(chosen, metric * most_overlap / (most + 1e-9))
+        return batch.assigned(chosen, metric * most_overlap / (most + 1e-9))

@@ -59,7 +59,7 @@ def read_call(
     backend: str | Backend | None,
 ) -> Call:
     """Check the arrays of a call and lay them out; other arguments are those of `SetLoss`."""
-    checks.outputs_there(outputs, wanted.outputs)
+    checks.outputs_there(outputs, wanted.outputs, "B", "Q")
     backend = get_backend(backend, **{name: outputs[name] for name in wanted.outputs})
     main = next(iter(wanted.outputs))
     first = backend.asarray(outputs[main])

@@ -11,10 +11,11 @@ from hungarian_core._dtypes import solving_dtype
 from hungarian_core._registry import get_backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assigners import Assigned, TaskAligned
-from hungarian_core.assigners import _checks as checks
+from hungarian_core.assigners import _checks as dense_checks
 from hungarian_core.boxes import convert
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.set_loss import SetLoss
+from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.graded import GradedClasses, GradedEdges, decode
 from hungarian_core.terms.targets import TargetForms
 
@@ -136,7 +137,7 @@ class DualLoss(Loss):
             ValueError: As for `hungarian_core.SetLoss`.
         """
         wanted = {"points": ("Q", 2), "strides": ("Q",)}
-        checks.there(outputs, {**wanted, **dict.fromkeys(HEADS, ())})
+        checks.outputs_there(outputs, {**wanted, **dict.fromkeys(HEADS, ())})
         if isinstance(targets, list):
             targets = self.criterion.pad_targets(targets, like=outputs["points"])
         total, assigned = None, []
@@ -164,13 +165,13 @@ class DualLoss(Loss):
             "logits": ("B", "Q", "C"), "edges": ("B", "Q", 4, self.bins), "points": ("Q", 2),
             "strides": ("Q",),
         }  # fmt: skip
-        checks.there(parts, {name: wanted[name] for name in ("logits", "edges")})
+        checks.outputs_there(parts, {name: wanted[name] for name in ("logits", "edges")})
         given = {**parts, "points": outputs["points"], "strides": outputs["strides"]}
         backend: Backend = get_backend(self.backend, **{name: given[name] for name in wanted})
         first = backend.asarray(given["logits"])
         xp = backend.namespace(first)
         arrays = {name: backend.asarray(given[name], like=first) for name in wanted}
-        extents = checks.extents({k: backend.shape(x) for k, x in arrays.items()}, wanted)
+        extents = dense_checks.extents({k: backend.shape(x) for k, x in arrays.items()}, wanted)
         for name, x in arrays.items():
             _checks.real(name, x, xp)
         dtype = solving_dtype(arrays["edges"].dtype, xp)

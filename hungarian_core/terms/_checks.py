@@ -54,8 +54,8 @@ def weights_of_call(weights: Mapping[str, Any], known: Mapping[str, Any], match_
             )
 
 
-def outputs_there(outputs: Any, wanted: Mapping[str, Extents]) -> None:
-    """Check that a model's outputs are a mapping with all that terms read."""
+def outputs_there(outputs: Any, wanted: Mapping[str, Extents], *lead: str) -> None:
+    """Check that a model's outputs are a mapping with all that is read, `lead` before extents."""
     if not isinstance(outputs, Mapping):
         raise TypeError(
             f"outputs is {brief(outputs)}; expected a mapping with {', '.join(map(repr, wanted))}"
@@ -64,7 +64,7 @@ def outputs_there(outputs: Any, wanted: Mapping[str, Extents]) -> None:
         if outputs.get(name) is None:
             raise ValueError(
                 f"outputs has the keys {sorted(map(str, outputs))}; expected {name!r} "
-                f"{_text('B', 'Q', *extents)} among them"
+                f"{_text(*lead, *extents)} among them"
             )
 
 

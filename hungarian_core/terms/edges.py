@@ -121,7 +121,8 @@ class EdgeDistributions(Term):
     ) -> EdgeInputs:
         """Check the edges and lay out what they are compared with."""
         backend, xp = problems.backend, problems.xp
-        checks.outputs_there(outputs, {self.edges: (4, self.bins + 1), self.references: (4,)})
+        wanted = {self.edges: (4, self.bins + 1), self.references: (4,)}
+        checks.outputs_there(outputs, wanted, "B", "Q")
         edges, references = outputs[self.edges], outputs[self.references]
         for name, x in ((self.edges, edges), (self.references, references)):
             _checks.real(name, x, xp)

@@ -99,7 +99,7 @@ class Masks(Term):
         checks.mask_options(self.gamma, self.num_points, self.importance_ratio)
 
     @property
-    def weights(self) -> Mapping[str, float]:  # type: ignore[override]
+    def weights(self) -> Mapping[str, float]:  # type: ignore[override]  # made of two numbers, and no attribute
         """The weights in the loss."""
         return {"mask": self.mask_weight, "dice": self.dice_weight}
 
