@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from hungarian_core import _checks
 from hungarian_core import masks as measures
-from hungarian_core._backend import Array, Backend
+from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.costs.classes import times
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _target_checks as target_checks
@@ -41,6 +41,9 @@ class Masks(Term):
     Masks `(B, Q, H, W)` beside outputs of several layers are those of the last one. Two more
     outputs say where to look: ``"points"`` `(B, P, 2)`, by default all pixels, and ``"candidates"``
     `(B, M, R, 2)`, random points of which the loss takes the least certain.
+
+    Of a matching that is given, too, only the masks of pairs are compared. A program that cannot
+    count them compares as many as there are objects, of an `Assignment`, or else as queries.
 
     Args:
         pixels: ``"focal"``, as in DETR and MaskFormer, or ``"bce"``, as in Mask2Former.
@@ -200,26 +203,31 @@ class Masks(Term):
         backend, xp = problems.backend, problems.xp
         truth = problems.repeated(inputs.truth, 1)
         counted, chosen = matches.counted, inputs.predictions
+        place = None
         if matches.given:
             if problems.surplus:
                 truth = xp.concat([truth, blank(truth, 1, xp)], axis=1)
-            at = self._folded(matches.object_of_query, inputs, problems)[..., None, None]
-            truth = xp.take_along_axis(
-                xp.broadcast_to(truth[None, ...], (backend.shape(at)[0], *backend.shape(truth))),
-                at,
-                axis=2,
-            )
+            counted = self._folded(counted, inputs, problems)
+            # An object may have many queries, and most queries have none: masks are large.
+            at, place = _counted_first(counted, matches, problems)
+            counted = xp.take_along_axis(counted, at, axis=2)
+            objects = self._folded(matches.object_of_query, inputs, problems)
+            objects = xp.take_along_axis(objects, at, axis=2)[..., None, None]
+            layers = (backend.shape(at)[0], *backend.shape(truth))
+            truth = xp.take_along_axis(xp.broadcast_to(truth[None, ...], layers), objects, axis=2)
         else:
             assert matches.query_of_pair is not None
             at = matches.query_of_pair[:, : problems.objects]
-            counted = counted[:, : problems.objects]
-            at = self._folded(at, inputs, problems)[..., None, None]
-            truth, chosen = truth[None, ...], xp.take_along_axis(chosen, at, axis=2)
-        counted = self._folded(counted, inputs, problems)
+            at = self._folded(at, inputs, problems)
+            counted = self._folded(counted[:, : problems.objects], inputs, problems)
+            truth = truth[None, ...]
+        chosen = xp.take_along_axis(chosen, at[..., None, None], axis=2)
         # What is not matched may hold anything, and no gradient is to meet it.
         chosen = xp.where(counted[..., None, None], chosen, xp.zeros_like(chosen))
         pixels, dice = self._compared(truth, chosen, inputs, matches, problems)
-        losses = (xp.where(counted, x, 0) for x in (pixels, dice))
+        losses = [xp.where(counted, x, 0) for x in (pixels, dice)]
+        if place is not None:
+            losses = [_of_places(x, place, xp) for x in losses]
         mask, dice = (_spread(x, inputs, problems, not matches.given) for x in losses)
         return {"mask": mask, "dice": dice}
 
@@ -259,6 +267,36 @@ class Masks(Term):
         layers, images, _ = problems.batch_axes
         x = problems.xp.reshape(x, (layers, images, problems.backend.shape(x)[1]))
         return x[-1:, ...] if inputs.last else x
+
+
+def _counted_first(
+    counted: Array, matches: Matches, problems: MatchingProblems
+) -> tuple[Array, Array]:
+    """Return the queries `[L, B, P]` of all pairs that count, and the places of queries in them.
+
+    The places are `[L, B, Q]`, P for a query that does not count. P is the greatest number of such
+    pairs in an image where that can be read, or else the greatest that there can be.
+    """
+    backend, xp = problems.backend, problems.xp
+    one = xp.astype(xp.ones_like(counted), matches.object_of_query.dtype)
+    index = xp.cumulative_sum(one, axis=2) - 1
+    number = xp.cumulative_sum(xp.where(counted, one, 0), axis=2)
+    most = problems.objects if matches.exclusive else problems.queries
+    # One wait for a device costs less than masks of all queries.
+    if backend.readable(counted) or not (matches.exclusive or backend.is_traced(counted)):
+        most = max(int(xp.max(number)), 1) if all(backend.shape(counted)) else 0
+    if isinstance(most, int) and isinstance(problems.queries, int):
+        most = min(most, problems.queries)
+    at = xp.argsort(xp.where(counted, index, index + problems.queries), axis=2)[..., :most]
+    at = xp.astype(at, index.dtype, copy=False)
+    end = xp.sum(xp.ones_like(at), axis=2, keepdims=True)
+    return at, xp.where(counted, number - 1, end)
+
+
+def _of_places(x: Array, place: Array, xp: Namespace) -> Array:
+    """Return for each query what is at its place in `[L, B, P]`, 0 for the place P."""
+    x = xp.concat([x, xp.zeros_like(xp.sum(x, axis=2, keepdims=True))], axis=2)
+    return xp.take_along_axis(x, place, axis=2)
 
 
 def _spread(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import hungarian_core as hc
-from hungarian_core.terms import Boxes, Classes, Pairs
+from hungarian_core.terms import Boxes, Classes, Masks, Pairs
 from hungarian_core.testing import checks
 from hungarian_core.testing.driver import Driver
+from hungarian_core.testing.test_detection_masks import _mask_losses as pair_of_masks
 from hungarian_core.testing.test_set_loss import (
     IMAGES,
     LAYERS,
@@ -121,6 +122,64 @@ def test_several_queries_of_one_object(driver: Driver) -> None:
         counts = there & ~many[2]
         expected = 5 * (apart * many[1] * counts).sum() / counts.sum()
         assert driver.to_numpy(found[1])[layer] == pytest.approx(expected, rel=1e-5)
+
+
+def test_masks_of_queries(driver: Driver) -> None:
+    """Of an object's several queries each is compared, and no other, by the formulas in NumPy."""
+    checks.skip_lengthy(driver)
+    rng = np.random.default_rng(9)
+    masks = rng.normal(size=(LAYERS, IMAGES, QUERIES, 3, 4)).astype(np.float32)
+    truth = rng.integers(0, 2, (IMAGES, OBJECTS, 3, 4)).astype(np.float32)
+    ignore = np.array([[False, True, False], [False, False, False]])
+    given = np.array([[[0, 2, -1, 0, 1], [0, 0, 0, -1, -1]], [[1, 1, -1, 1, 1], [-1] * 5]])
+    criterion = hc.SetLoss([Masks("bce")], normalize=None, backend=driver.backend)
+    targets = {"masks": driver.from_numpy(truth), "ignore": driver.from_numpy(ignore)}
+
+    def call(masks: Any, at: Any) -> Any:
+        return criterion({"masks": masks}, targets, assignment=at)
+
+    arrays = driver.from_numpy(masks), driver.from_numpy(given)
+    found = driver.trace(
+        lambda *xs: tuple(call(*xs).losses[name] for name in ("mask", "dice"))
+    )(*arrays)  # fmt: skip
+    expected = np.zeros((2, LAYERS))
+    for layer, image, query in np.argwhere(given >= 0):
+        at = given[layer, image, query]
+        if not ignore[image, at]:
+            x = masks[layer, image, query].astype(float)
+            expected[:, layer] += pair_of_masks("bce", truth[image, at], x)
+    np.testing.assert_allclose([driver.to_numpy(x) for x in found], expected, rtol=1e-5)
+    if driver.differentiable:
+        upstream = driver.from_numpy(np.asarray(UPSTREAM), "float32")
+        _, (slope,) = driver.value_and_grad(
+            lambda x: call(x, arrays[1]).total, arrays[:1], upstream
+        )
+        counts = (given >= 0) & ~np.take_along_axis(ignore[None], np.maximum(given, 0), axis=2)
+        moved = (driver.to_numpy(slope) != 0).any((-2, -1))
+        np.testing.assert_array_equal(moved, counts)
+
+
+def test_masks_of_the_matching(driver: Driver) -> None:
+    """A matching that is given back is worth what it was, of masks of the last layer too."""
+    checks.skip_long(driver)
+    checks.skip_programs(driver)
+    rng = np.random.default_rng(10)
+    outputs, targets = detection_call(rng)
+    fields = {"boxes": driver.from_numpy(np.asarray(targets.boxes, np.float32))}
+    fields["masks"] = driver.from_numpy(
+        rng.integers(0, 2, (IMAGES, OBJECTS, 6, 8)).astype(np.float32)
+    )
+    arrays = {"boxes": driver.from_numpy(outputs["boxes"])}
+    masks = rng.normal(size=(IMAGES, QUERIES, 3, 4)).astype(np.float32)
+    arrays["masks"] = driver.from_numpy(masks)
+    term = Masks("focal", mask_cost=1.0, resize="bilinear")
+    criterion = hc.SetLoss([Boxes(), term], backend=driver.backend)
+    plain = criterion(arrays, fields)
+    again = criterion(arrays, fields, assignment=plain.assignment)
+    for name, x in plain.losses.items():
+        np.testing.assert_allclose(
+            driver.to_numpy(again.losses[name]), driver.to_numpy(x), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize(
