@@ -101,7 +101,9 @@ class Backend:
             return x
         from hungarian_core._conversion import host_array  # which imports this module
 
-        return host_array(x, like, self)
+        found = host_array(x, like, self)
+        # What ml_dtypes adds, bfloat16 among it, is computed in float32, and no dtype of NumPy's.
+        return found.astype(np.float32) if found.dtype.kind == "V" else found
 
     def is_traced(self, x: Array) -> bool:
         """Say whether `x` is a symbol in a program being traced, without a value."""

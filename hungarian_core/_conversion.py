@@ -172,6 +172,8 @@ def _unreadable(x: Any) -> str | None:
     if isinstance(x, (list, tuple)):
         return next(filter(None, map(_unreadable, x)), None)
     own, kind = backend_of(x), type(x).__name__
+    if type(own).asarray is Backend.asarray:  # of NumPy, or of no framework
+        return None
     if getattr(x, "requires_grad", False):
         return (
             f"a {kind} that requires a gradient came where arrays are converted, and with it the "
@@ -182,10 +184,13 @@ def _unreadable(x: Any) -> str | None:
             f"a {kind} came, a symbol in a program of {own.name}, which has no values to convert; "
             f"choose backend={own.name!r}, or call this outside of the program"
         )
-    if own.on_host(x):
-        return None
-    x = own.asarray(x)  # refuses in words what has no values at all
-    return f"a {kind} on {x.device} came; expected one in host memory: copy it there first"
+    x = own.asarray(x)  # refuses in words what is sparse, nested, quantised or has no values
+    if not own.on_host(x):
+        return f"a {kind} on {x.device} came; expected one in host memory: copy it there first"
+    return (
+        f"a {kind} of {x.dtype} came, which NumPy does not have; convert it to float32 first, or "
+        f"choose backend={own.name!r}"
+    )
 
 
 def _of_objects(array: np.ndarray) -> np.ndarray:

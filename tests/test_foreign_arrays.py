@@ -80,3 +80,30 @@ def test_symbols_of_programs(program: str, name: str) -> None:
     words = rf"a symbol in a program of {framework}, .*choose backend='{framework}'"
     with pytest.raises(ValueError, match=words):
         calls[program]()
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda x: x.bfloat16(), "a Tensor of torch.bfloat16 came.*convert it to float32 first"),
+        (lambda x: x.to_sparse(), r"a sparse tensor .* came.*pass x.to_dense\(\)"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), r"pass x.dequantize\(\)"),
+        (lambda x: torch.nested.nested_tensor([x[0], x[1, :2]]), "a nested tensor came"),
+    ],
+    ids=["bfloat16", "sparse", "quantised", "nested"],
+)
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, that nested and quantised tensors may change
+def test_what_numpy_has_not(made: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hn.lapjv(made(torch.tensor(COST)))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "tensorflow"])
+def test_dtypes_of_ml_dtypes(backend: str, kind: str) -> None:
+    """What JAX and TensorFlow have in NumPy's arrays beside NumPy's dtypes is solved everywhere."""
+    cost = COST.astype(jax.numpy.dtype(kind))
+    found = hc.assign(cost, backend=backend)
+    np.testing.assert_array_equal(found.col4row, [1, 0, 2])
+    assert "float32" in str(found.cost.dtype)
+    assert float(found.cost) == 5

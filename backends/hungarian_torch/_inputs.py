@@ -60,8 +60,11 @@ def tensor(x: Any, like: Tensor | None, backend: Backend) -> Tensor:
     if _holds(x, Tensor):
         return _stacked(x, like, device)
     default = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+    array = host_array(x, like, backend, default)
+    if array.dtype.kind == "V":  # of ml_dtypes, which PyTorch does not take and we solve in float32
+        array = array.astype(np.float32)
     # PyTorch shares memory, and must not share JAX's, which is not to be written to.
-    array = np.require(host_array(x, like, backend, default), requirements=["A", "C", "W"])
+    array = np.require(array, requirements=["A", "C", "W"])
     return torch.as_tensor(array, device=device)
 
 
