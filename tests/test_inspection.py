@@ -111,7 +111,7 @@ def test_nan_policies_and_prices_are_those_of_the_matching() -> None:
     cost = rng.uniform(size=(3, 4))
     cost[0, 1] = cost[2, 2] = NAN
     for nan in ("worst", "forbid"):
-        found = hc.explain(hc.assign(cost, nan=nan), cost, nan=nan)  # type: ignore[arg-type]
+        found = hc.explain(hc.assign(cost, nan=nan), cost, nan=nan)  # type: ignore[arg-type]  # a `str` to mypy
         assert np.isfinite(found.cost).all()
     price = np.array([0.2, 0.3, 0.1])
     assignment = hc.assign(cost, nan="forbid", unmatched_cost=price)

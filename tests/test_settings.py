@@ -121,9 +121,9 @@ def test_a_front_door_lists_what_there_is(name: str) -> None:
 
 def test_a_misspelt_option_is_told() -> None:
     for make, meant in (
-        (lambda: hc.DetrLoss(3, class_wieght=2.0), "class_weight"),  # type: ignore[call-arg]
-        (lambda: hc.HungarianLoss([3], slice_weigths=[1]), "slice_weights"),  # type: ignore[call-arg]
-        (lambda: hc.StabilityMeter(num_columns=3), "num_cols"),  # type: ignore[call-arg]
+        (lambda: hc.DetrLoss(3, class_wieght=2.0), "class_weight"),  # type: ignore[call-arg]  # the mistake under test
+        (lambda: hc.HungarianLoss([3], slice_weigths=[1]), "slice_weights"),  # type: ignore[call-arg]  # the mistake under test
+        (lambda: hc.StabilityMeter(num_columns=3), "num_cols"),  # type: ignore[call-arg]  # the mistake under test
     ):
         with pytest.raises(TypeError, match=rf"no option .*Did you mean '{meant}'\?"):
             make()

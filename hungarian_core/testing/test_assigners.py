@@ -326,7 +326,7 @@ def test_what_is_wrong_is_told(driver: Driver) -> None:
     for make_wrong, message in (
         (lambda: TaskAligned(0), "top_k is 0"),
         (lambda: TaskAligned(keep=0), "keep is 0"),
-        (lambda: TaskAligned(overlap="giou"), "overlap is 'giou'"),  # type: ignore[arg-type]
+        (lambda: TaskAligned(overlap="giou"), "overlap is 'giou'"),  # type: ignore[arg-type]  # the mistake under test
         (lambda: SimOTA(radius=0.0), "radius"),
         (lambda: ATSS([]), "levels is"),
         (lambda: ATSS([3, 0]), "levels is 0"),

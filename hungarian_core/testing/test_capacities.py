@@ -17,7 +17,6 @@ COST = np.random.default_rng(0).normal(size=(4, 3, 7)).astype(np.float32)
 CAPACITY = np.array([[2, 0, 3], [4, 4, 4], [1, 1, 1], [9, 2, 1]])
 ROWS = np.array([[True, True, True], [True, False, True], [True, True, True], [False, True, True]])
 COLS = np.arange(7) < np.array([[7], [7], [7], [2]])
-FIELDS = hc.ManyAssignment._fields
 
 
 def _least(cost: np.ndarray, capacity: Any, price: Any = None) -> tuple[float, int]:

@@ -254,4 +254,4 @@ def test_what_is_wrong_is_told(driver: Driver) -> None:
     with pytest.raises(ValueError, match="expected 'one_to_many'"):
         criterion({"points": inputs[0], "strides": inputs[0]}, fields)
     with pytest.raises(ValueError, match="top_k is 3; expected two numbers"):
-        hc.criteria.DualLoss(CLASSES, top_k=3)  # type: ignore[arg-type]
+        hc.criteria.DualLoss(CLASSES, top_k=3)  # type: ignore[arg-type]  # the mistake under test

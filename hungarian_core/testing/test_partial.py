@@ -179,4 +179,4 @@ def test_no_price_beside_it(driver: Driver) -> None:
     with pytest.raises(ValueError, match="partial is True, and unmatched_cost is given"):
         hc.assign(cost, partial=True, unmatched_cost=1.0, backend=driver.backend)
     with pytest.raises(ValueError, match="partial is 'yes'; expected True or False"):
-        hc.assign(cost, partial="yes", backend=driver.backend)  # type: ignore[arg-type]  # wrong
+        hc.assign(cost, partial="yes", backend=driver.backend)  # type: ignore[arg-type]  # the mistake under test

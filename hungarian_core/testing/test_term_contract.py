@@ -133,7 +133,7 @@ def test_targets_that_do_not_fit(driver: Driver) -> None:
         (lambda: TERMS.Boxes(on=3), "on is 3; expected two names"),
         (lambda: TERMS.Spans(on=3), "on is 3; expected a name"),
         (lambda: hc.SetLoss([TERMS.Pairs("mask")]), "reads 'mask' of the targets, which says"),
-        (lambda: hc.SetLoss([TERMS.Boxes()], log="no"), "log is 'no'; expected True or False"),  # type: ignore[arg-type]
+        (lambda: hc.SetLoss([TERMS.Boxes()], log="no"), "log is 'no'; expected True or False"),  # type: ignore[arg-type]  # the mistake under test
         (
             lambda: hc.SetLoss([TERMS.Boxes(), TERMS.Polylines(on="boxes")]),
             r"two terms read 'boxes' of the outputs, one as \(..., 4\) and one as \(..., K, d\)",

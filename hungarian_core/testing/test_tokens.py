@@ -153,7 +153,7 @@ def test_tokens(driver: Driver, example: Example) -> None:
     col4row, losses, slopes = _expected(data, example.options)
     # The last token is "no object" to a softmax.
     last = np.arange(TOKENS) == TOKENS - 1
-    keep = THERE | (last if criterion.terms[0].softmax else False)  # type: ignore[attr-defined]
+    keep = THERE | (last if criterion.terms[0].softmax else False)  # type: ignore[attr-defined]  # of `Tokens`
     logits = driver.from_numpy(np.where(keep[:, None, :], data["logits"], NAN).astype(dtype))
 
     def call(logits: Any) -> hc.SetLosses:

@@ -109,7 +109,7 @@ def _without_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name in ("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "floordiv"):
     setattr(Tensor, f"__{_name}__", _without_gradient(getattr(np.ndarray, f"__{_name}__")))
-Tensor.__invert__ = _without_gradient(np.ndarray.__invert__)  # type: ignore[attr-defined]
+Tensor.__invert__ = _without_gradient(np.ndarray.__invert__)  # type: ignore[attr-defined]  # arrays have it
 
 all, any = _without_gradient(np.all), _without_gradient(np.any)
 argmax, argmin = _without_gradient(np.argmax), _without_gradient(np.argmin)
