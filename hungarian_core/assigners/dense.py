@@ -113,27 +113,13 @@ def read(
     extents = checks.extents({k: backend.shape(x) for k, x in given.items()}, wanted)
     for name, x in given.items():
         core_checks.real(name, x, xp)
-    fields_wanted: dict[str, term_checks.Extents] = {"boxes": (4,)}
-    if labelled:
-        fields_wanted = {"labels": (), "boxes": (4,)}
-    fields = as_fields(targets, first, backend, fields_wanted)
-    shapes = {name: backend.shape(x) for name, x in fields.items()}
-    term_checks.field_shapes(
-        shapes, {**fields_wanted, "mask": ()}, extents.get("B", shapes["boxes"][0])
-    )
-    core_checks.real("boxes of the targets", fields["boxes"], xp)
-    core_checks.mask("mask", fields["mask"], shapes["mask"], backend, xp)
     dtype = solving_dtype(given["boxes" if "boxes" in given else main].dtype, xp)
-    stop = backend.stop_gradient
-    given = {name: stop(xp.astype(x, dtype, copy=False)) for name, x in given.items()}
-    fields = {name: _with_one_more(x, shapes["mask"][1], xp) for name, x in fields.items()}
-    objects, labels = fields["mask"], None
-    if labelled:
-        labels = _labels(fields["labels"], objects, extents["C"], backend, xp)
-        objects = objects & (labels >= 0)
-        labels = xp.where(objects, labels, 0)
-    truth = stop(xp.astype(fields["boxes"], dtype, copy=False))
-    truth = xp.where(objects[..., None], truth, xp.zeros_like(truth))
+    truth, labels, objects = _objects(
+        targets, first, extents, dtype, backend, xp, labelled=labelled
+    )
+    given = {
+        name: backend.stop_gradient(xp.astype(x, dtype, copy=False)) for name, x in given.items()
+    }
     images, rows = backend.shape(objects)
     queries = extents["Q"]
     pairs = xp.broadcast_to(objects[:, :, None], (images, rows, queries))
@@ -142,6 +128,38 @@ def read(
         core_checks.mask("query_mask", query_mask, (images, queries), backend, xp)
         pairs = pairs & query_mask[:, None, :]
     return Batch(given, truth, labels, objects, pairs, backend, xp)
+
+
+def _objects(
+    targets: TargetForms,
+    like: Array,
+    extents: Mapping[str, Any],
+    dtype: Any,
+    backend: Backend,
+    xp: Namespace,
+    *,
+    labelled: bool,
+) -> tuple[Array, Array | None, Array]:
+    """Return the true boxes `[B, M, 4]`, labels and which are there `[B, M]`, with M at least 1.
+
+    An object whose label is out of range, where that cannot be an error, is not there.
+    """
+    wanted: dict[str, term_checks.Extents] = {"boxes": (4,)}
+    if labelled:
+        wanted = {"labels": (), **wanted}
+    fields = as_fields(targets, like, backend, wanted)
+    shapes = {name: backend.shape(x) for name, x in fields.items()}
+    term_checks.field_shapes(shapes, {**wanted, "mask": ()}, extents.get("B", shapes["boxes"][0]))
+    core_checks.real("boxes of the targets", fields["boxes"], xp)
+    core_checks.mask("mask", fields["mask"], shapes["mask"], backend, xp)
+    fields = {name: _with_one_more(x, shapes["mask"][1], xp) for name, x in fields.items()}
+    objects, labels = fields["mask"], None
+    if labelled:
+        labels = _labels(fields["labels"], objects, extents["C"], backend, xp)
+        objects = objects & (labels >= 0)
+        labels = xp.where(objects, labels, 0)
+    truth = backend.stop_gradient(xp.astype(fields["boxes"], dtype, copy=False))
+    return xp.where(objects[..., None], truth, xp.zeros_like(truth)), labels, objects
 
 
 def _with_one_more(x: Array, objects: Any, xp: Namespace) -> Array:
