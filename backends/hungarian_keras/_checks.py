@@ -133,7 +133,7 @@ def heads(name: str, x: Any, keys: tuple[str, str]) -> None:
         came = (
             f"has the keys {sorted(map(str, x))}"
             if isinstance(x, Mapping)
-            else (f"is a {type(x).__name__}")
+            else f"is a {type(x).__name__}"
         )
         raise TypeError(f"{name} {came}; expected a mapping with {keys[0]!r} and {keys[1]!r}")
     for key in keys:

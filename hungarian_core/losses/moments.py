@@ -70,11 +70,11 @@ def saliency_loss(
     for name, given in (("positive", positive), ("negative", negative)):
         at = backend.asarray(given, like=scores)
         _checks.integral(name, at, xp)
-        _shapes(name, backend.shape(at), backend.shape(scores))
+        _pairs_fit(name, backend.shape(at), backend.shape(scores))
         at = as_index(at, xp)
         outside = (at < 0) | (at >= backend.shape(scores)[1])
         if backend.readable(outside):
-            _there(name, outside, at, backend.shape(scores)[1], xp)
+            _clips_there(name, outside, at, backend.shape(scores)[1], xp)
         of_pairs.append(xp.take_along_axis(scores, xp.where(outside, 0, at), axis=1))
         wrong = outside if wrong is None else wrong | outside
     pos, neg = of_pairs
@@ -83,7 +83,7 @@ def saliency_loss(
     return 2 * xp.mean(apart)
 
 
-def _shapes(name: str, came: tuple[Any, ...], scores: tuple[Any, ...]) -> None:
+def _pairs_fit(name: str, came: tuple[Any, ...], scores: tuple[Any, ...]) -> None:
     """Check that pairs of clips go with the scores of all clips."""
     if len(scores) != 2:
         raise ValueError(f"scores has shape {scores}; expected (B, T), one for each clip")
@@ -94,8 +94,8 @@ def _shapes(name: str, came: tuple[Any, ...], scores: tuple[Any, ...]) -> None:
     require_equal(f"videos of {name} and of scores", came[:1], scores[:1])
 
 
-def _there(name: str, outside: Array, at: Array, count: Any, xp: Namespace) -> None:
-    """Raise if clips are none that there are."""
+def _clips_there(name: str, outside: Array, at: Array, count: Any, xp: Namespace) -> None:
+    """Raise if an index of a clip is out of range."""
     if xp.any(outside):
         found = int(xp.max(xp.where(outside, at, -1)))
         found = found if found >= 0 else int(xp.min(at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hungarian_core._backend import Backend
@@ -103,7 +103,7 @@ def returned(
     found: Any,
     shape: tuple[Any, ...],
     backend: Backend,
-    names: Iterable[str] | None = None,
+    names: Collection[str] | None = None,
 ) -> None:
     """Check the arrays by name that a method of a term returned.
 
