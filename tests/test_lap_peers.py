@@ -118,6 +118,9 @@ def test_what_is_refused() -> None:
             hn.lapjv(cost, **options)
         with pytest.raises(ValueError, match=r"expected|must be"):
             lap.lapjv(cost, **options)
+    for limit in (0.5, np.inf):
+        with pytest.raises(ValueError, match="extend_cost is 'yes'; expected True or False"):
+            hn.lapjv(np.zeros((2, 2)), extend_cost="yes", cost_limit=limit)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match="invalid numeric entries"):
         hn.lapjv(np.array([[np.nan]]))
     with pytest.raises(TypeError, match="cost"):

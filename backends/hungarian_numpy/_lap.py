@@ -52,8 +52,8 @@ def lapjv(
     limit = _checks.number("cost_limit", cost_limit, "a number, or inf for no limit")
     if limit == -np.inf:
         raise ValueError("cost_limit is -inf; expected a number, or inf for no limit")
-    limited = limit < np.inf
-    if not (limited or _checks.flag("extend_cost", extend_cost)) and cost.size:
+    limited, may_differ = limit < np.inf, _checks.flag("extend_cost", extend_cost)
+    if not (limited or may_differ) and cost.size:
         n, m = cost.shape
         if n != m:
             raise ValueError(
