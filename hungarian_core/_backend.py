@@ -200,6 +200,19 @@ class Backend:
         """
         return None
 
+    def sample_masks(self, masks: Array, points: Array, *, mode: str) -> Array | None:
+        """Read masks at points by an operation of the framework, or return None to decline.
+
+        It returns what `hungarian_core.masks.sample` says, value and gradient, infinite and NaN
+        masks and points included, within rounding.
+
+        Args:
+            masks: `[..., K, H, W]` of any real dtype.
+            points: `[..., P, 2]` in the dtype of the result. Axes before these broadcast.
+            mode: ``"bilinear"`` or ``"nearest"``.
+        """
+        return None
+
     def all_reduce(self, x: Array) -> Array:
         """Sum `x` over the workers of a distributed run; `x` itself says that there is one.
 

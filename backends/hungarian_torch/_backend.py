@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from hungarian_core import Backend, Problem, Solution
-from hungarian_torch import _device, _gradient, _inputs, _namespace
+from hungarian_torch import _device, _gradient, _inputs, _namespace, _sampling
 from hungarian_torch._native import solve_in_place
 from hungarian_torch._operator import run_opaquely, solve_opaquely
 
@@ -80,6 +80,9 @@ class TorchBackend(Backend):
         if cost.is_cpu:
             return solve_in_place(problem, solver)
         return _device.launch(problem) if _device.serves(cost, solver) else None
+
+    def sample_masks(self, masks: Tensor, points: Tensor, *, mode: str) -> Tensor | None:
+        return _sampling.sample(masks, points, mode, self)
 
     def all_reduce(self, x: Tensor) -> Tensor:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

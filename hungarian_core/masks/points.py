@@ -56,7 +56,14 @@ def sample(
     floating = xp.isdtype(masks.dtype, "real floating")
     dtype = solving_dtype((masks if floating else points).dtype, xp)
     points = xp.astype(points, dtype, copy=False)
+    found = backend.sample_masks(masks, points, mode=mode)
+    return sample_by_gathering(masks, points, mode, backend) if found is None else found
 
+
+def sample_by_gathering(masks: Array, points: Array, mode: str, backend: Backend) -> Array:
+    """Return what `sample` does, of checked arrays, without the hook of the backend."""
+    xp = backend.namespace(masks, points)
+    shape, came, dtype = backend.shape(masks), backend.shape(points), points.dtype
     *batch, height, width = shape
     flat, missing = xp.reshape(masks, (*batch, height * width)), len(came) - len(shape) + 1
     flat = padded(flat, missing)

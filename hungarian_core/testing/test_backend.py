@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hungarian_core import Backend
+from hungarian_core.masks.points import sample_by_gathering
 from hungarian_core.testing import checks
 from hungarian_core.testing.driver import Driver
 from hungarian_core.testing.names import NAMES
@@ -242,6 +243,39 @@ def test_all_reduce_of_one_worker(driver: Driver) -> None:
     backend, x = _backend(driver), driver.from_numpy(X)
     found = driver.trace(lambda x: backend.all_reduce(x))(x)
     np.testing.assert_array_equal(driver.to_numpy(found), X)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_sample_masks(driver: Driver, mode: str) -> None:
+    """Unless declined, the same as the core's gathering, beyond the edges too."""
+    backend = _backend(driver)
+    rng = np.random.default_rng(5)
+    given = rng.normal(size=(2, 3, 4, 5)), rng.uniform(-0.3, 1.3, (2, 9, 2))
+    masks, points = (driver.from_numpy(x, "float32") for x in given)
+    found = backend.sample_masks(masks, points, mode=mode)
+    if found is None:
+        return
+    wanted = driver.to_numpy(sample_by_gathering(masks, points, mode, backend))
+    np.testing.assert_allclose(driver.to_numpy(found), wanted, rtol=0, atol=1e-5)
+    assert driver.dtype(found) == "float32"
+    assert driver.device(found) == driver.device(masks)
+    if not driver.differentiable:
+        return
+
+    def gathered(masks: Any, points: Any) -> Any:
+        return sample_by_gathering(masks, points, mode, backend)
+
+    def sampled(masks: Any, points: Any) -> Any:
+        found = backend.sample_masks(masks, points, mode=mode)
+        # A program may be declined where arrays are not.
+        return gathered(masks, points) if found is None else found
+
+    g = driver.from_numpy(rng.normal(size=(2, 3, 9)), "float32")
+    slopes = [driver.value_and_grad(way, [masks, points], g)[1] for way in (sampled, gathered)]
+    for ours, theirs in zip(*slopes, strict=True):
+        np.testing.assert_allclose(
+            driver.to_numpy(ours), driver.to_numpy(theirs), rtol=0, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "int8", "bool"])
