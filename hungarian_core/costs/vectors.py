@@ -113,23 +113,17 @@ def great_circle(xp: Namespace, a: Array, b: Array) -> Array:
 
 def _unit(xp: Namespace, a: Array) -> tuple[Array, Array]:
     """Return vectors of length 1, and where there is none because all is 0, `[...]`."""
-    zero = xp.max(xp.abs(a), axis=-1, keepdims=True) == 0
-    # So that no square overflows or vanishes; once more for the largest and least numbers.
-    a = _near_1(xp, _near_1(xp, a, zero), zero)
+    largest = xp.max(xp.abs(a), axis=-1, keepdims=True)
+    zero = largest == 0
+    # So that no square overflows or vanishes: first, by a power of e that is a normal number and,
+    # with its floor, a constant, to near 1, where the slopes of what follows are numbers too.
+    power = xp.floor(xp.log(xp.where(zero, 1, largest)))
+    most = math.floor(0.9 * math.log(float(xp.finfo(a.dtype).max)))
+    power = xp.where(power > most, most, xp.where(power < -most, -most, power))
+    a = a * xp.exp(-power)
+    a = a / xp.where(zero, 1, xp.max(xp.abs(a), axis=-1, keepdims=True))
     squares = xp.sum(a * a, axis=-1, keepdims=True)
     return a / xp.sqrt(xp.where(zero, 1, squares)), zero[..., 0]
-
-
-def _near_1(xp: Namespace, a: Array, zero: Array) -> Array:
-    """Return vectors over a power of e near to their greatest coordinate.
-
-    It is a normal number and, with its floor, a constant. The coordinate itself would have the
-    slope 0 / 0 where XLA rounds it in two ways in one program.
-    """
-    most = math.floor(0.9 * math.log(float(xp.finfo(a.dtype).max)))
-    power = xp.floor(xp.log(xp.where(zero, 1, xp.max(xp.abs(a), axis=-1, keepdims=True))))
-    power = xp.where(power > most, most, xp.where(power < -most, -most, power))
-    return a * xp.exp(-power)
 
 
 def _direction(xp: Namespace, angles: Array) -> Array:
