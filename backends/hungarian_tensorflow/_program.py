@@ -30,14 +30,14 @@ def where_it_runs(problem: Problem, backend: Backend) -> Solution:
     kinds = tuple((x.dtype, x.shape.rank) for x in arrays)
     given = tuple(x is not None for x in problem[1:4])
     options = kinds, given, problem.maximize, problem.nan, backend
-    on_host, by_core = _program(*options, "auto"), _program(*options, "core")
+    on_host, elsewhere = _program(*options, "auto"), _program(*options, "core")
     *batch, n, m = problem.cost.shape
     shapes = ([*batch, n], [*batch, m], batch, [*batch, n], [*batch, m], batch)
     # Not `tf.cond`, which is lowered to switches: one makes the whole graph around it slower.
     with unwatched():
         found = tf.raw_ops.StatelessIf(
             cond=_is_here(), input=arrays, Tout=[x.dtype for x in on_host.outputs],
-            then_branch=on_host, else_branch=by_core,
+            then_branch=on_host, else_branch=elsewhere,
         )  # fmt: skip
     for x, shape in zip(found, shapes, strict=True):
         x.set_shape(shape)

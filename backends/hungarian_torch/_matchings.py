@@ -1,4 +1,4 @@
-"""Matchings as DETR's criteria have them: what they read, and pairs of queries and objects."""
+"""Matchings for the criteria of DETR and its family, solved or asked for, on any input."""
 
 from __future__ import annotations
 
@@ -11,26 +11,10 @@ from torch import Tensor
 
 import hungarian_core as _core
 from hungarian_core.terms._checks import brief
+from hungarian_torch._outputs import Outputs, Targets
 
-Outputs = Mapping[str, Any]
-Targets = Sequence[Mapping[str, Tensor]]
 Pairs = list[tuple[Tensor, Tensor]]
 Matcher = Callable[..., Sequence[tuple[Any, Any]]]
-
-
-def either(outputs: Outputs, name: str, other: str) -> Tensor:
-    """Return an output, which may be called as in DETR."""
-    found = outputs.get(name, outputs.get(other)) if isinstance(outputs, Mapping) else None
-    if found is None:
-        came: Any = sorted(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs)
-        raise ValueError(f"outputs has {came}; expected {name!r} or {other!r} among the keys")
-    return found
-
-
-def check_targets(targets: Any) -> None:
-    """Check that there is a list with a mapping for each image."""
-    if not isinstance(targets, (list, tuple)) or not all(isinstance(x, Mapping) for x in targets):
-        raise TypeError(f"targets is {brief(targets)}; expected a list with one mapping per image")
 
 
 def solved(criterion: _core.SetLoss, outputs: Outputs, targets: Any) -> Any:
