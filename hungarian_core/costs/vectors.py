@@ -113,7 +113,10 @@ def great_circle(xp: Namespace, a: Array, b: Array) -> Array:
 
 def _unit(xp: Namespace, a: Array) -> tuple[Array, Array]:
     """Return vectors of length 1, and where there is none because all is 0, `[...]`."""
-    largest = xp.max(xp.abs(a), axis=-1, keepdims=True)
+    # The greatest coordinate is read at its place: of a maximum, the slope is shared between what
+    # equals it, and in a program that rounds one value in two ways nothing does.
+    at = xp.argmax(xp.abs(a), axis=-1, keepdims=True)
+    largest = xp.take_along_axis(xp.abs(a), at, axis=-1)
     zero = largest == 0
     # So that no square overflows or vanishes: first, by a power of e that is a normal number and,
     # with its floor, a constant, to near 1, where the slopes of what follows are numbers too.
@@ -121,7 +124,7 @@ def _unit(xp: Namespace, a: Array) -> tuple[Array, Array]:
     most = math.floor(0.9 * math.log(float(xp.finfo(a.dtype).max)))
     power = xp.where(power > most, most, xp.where(power < -most, -most, power))
     a = a * xp.exp(-power)
-    a = a / xp.where(zero, 1, xp.max(xp.abs(a), axis=-1, keepdims=True))
+    a = a / xp.where(zero, 1, xp.take_along_axis(xp.abs(a), at, axis=-1))
     squares = xp.sum(a * a, axis=-1, keepdims=True)
     return a / xp.sqrt(xp.where(zero, 1, squares)), zero[..., 0]
 
