@@ -28,6 +28,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("comi
 RUNNABLE = {
     "README.md",
     "quickstart.md",
+    "data.md",
     "matching.md",
     "losses.md",
     "sets.md",

@@ -38,6 +38,7 @@ CORE = [
     "hungarian_core.polylines",
     "hungarian_core.relaxations",
     "hungarian_core.terms",
+    "hungarian_data",
 ]
 # Front doors, and the names under which an example finds them and their framework.
 DOORS = {

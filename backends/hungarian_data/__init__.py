@@ -1,0 +1,13 @@
+"""Read folders of real images with annotated boxes, in the layouts of PASCAL VOC and COCO.
+
+A package of its own, because it touches files, which the core never does. It needs NumPy alone,
+and Pillow where pixels are decoded.
+"""
+
+from __future__ import annotations
+
+from hungarian_data.dataset import DataError, Dataset, Example, Problem
+from hungarian_data.images import pixels
+from hungarian_data.reading import read
+
+__all__ = ["DataError", "Dataset", "Example", "Problem", "pixels", "read"]

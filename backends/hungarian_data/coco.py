@@ -1,0 +1,215 @@
+"""The layout of COCO: one file of JSON for many images.
+
+A box is its left upper corner, width and height, in pixels from the corner of the image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeGuard
+
+from hungarian_core._options import meant
+from hungarian_data.dataset import DataError
+from hungarian_data.gathering import Annotated, Gathering, number
+from hungarian_data.images import SUFFIXES
+
+# What messages call an entry of a list, and the entry.
+Record = tuple[str, dict[str, Any]]
+
+LISTS = ("images", "annotations", "categories")
+
+
+def scan(
+    root: Path, files: Sequence[Path], split: str | None, gathering: Gathering
+) -> tuple[str, ...]:
+    """Gather the examples of files and return the classes.
+
+    Args:
+        root: The folder with images, or with folders of images.
+        files: The files of JSON.
+        split: A part of the name of one of them, or None for all.
+        gathering: What takes what is found.
+    """
+    chosen = files if split is None else _chosen(files, split)
+    classes: tuple[str, ...] | None = None
+    for path in chosen:
+        content = _load(path, gathering)
+        if content is None:
+            continue
+        if len(chosen) > 1 and not any(name in content for name in LISTS[1:]):
+            gathering.note(path, "", "the JSON is left out, as it annotates no boxes")
+            continue
+        found = _scan(root, path, content, gathering)
+        if classes is not None and classes != found:
+            raise DataError(
+                f"the categories of {path} are not those of the files before it; take one of "
+                f"{', '.join(x.name for x in chosen)} at a time"
+            )
+        classes = found
+    if split is None and gathering.folder.is_dir():
+        _note_others(gathering)
+    return classes or ()
+
+
+def _chosen(files: Sequence[Path], split: str) -> list[Path]:
+    """Return the file of a split: its name has it as a word, as instances_train2017 has train."""
+    word = re.compile(rf"(?<![A-Za-z]){re.escape(split)}(?![A-Za-z])", re.I)
+    found = [x for x in files if word.search(x.stem)]
+    if len(found) > 1:  # beside captions and keypoints of the same images
+        found = [x for x in found if x.stem.startswith("instances")] or found
+    if len(found) != 1:
+        stems = [x.stem for x in found or files]
+        names = ", ".join(x.name for x in found or files)
+        raise DataError(
+            f"split is {split!r}, which is a word in the names of {len(found)} files; expected "
+            f"one of {names}{meant(split, stems)}"
+        )
+    return found
+
+
+def _load(path: Path, gathering: Gathering) -> dict[str, Any] | None:
+    """Return what a file holds, if it is a mapping."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
+        gathering.problem(path, "", f"the JSON cannot be read: {error}")
+        return None
+    if not isinstance(content, dict):
+        gathering.problem(
+            path, "", f"the JSON is {_kind(content)}; expected an object with {', '.join(LISTS)}"
+        )
+        return None
+    return content
+
+
+def _scan(root: Path, path: Path, content: dict[str, Any], gathering: Gathering) -> tuple[str, ...]:
+    """Gather the examples of a file and return its classes."""
+    records: dict[str, list[Record]] = {}
+    for name in LISTS:
+        listed = content.get(name)
+        if not isinstance(listed, list):
+            gathering.problem(path, name, f"is {_kind(listed)}; expected a list")
+            listed = []
+        records[name] = []
+        for k, record in enumerate(listed):
+            entry = f"{name}[{k}]"
+            if isinstance(record, dict):
+                known = f", id {record['id']!r}" if "id" in record else ""
+                records[name].append((entry + known, record))
+            else:
+                gathering.problem(path, entry, f"is {_kind(record)}; expected an object")
+    categories = _by_id(path, records["categories"], gathering)
+    named = {k: _category(path, *categories[k], gathering) for k in sorted(categories)}
+    labels = {k: label for label, k in enumerate(named)}
+    images = _by_id(path, records["images"], gathering, text=True)
+    annotations = _by_id(path, records["annotations"], gathering, text=True, needed=False)
+    objects: dict[int | str, list[Annotated]] = {k: [] for k in images}
+    for entry, record in annotations.values():
+        image, category = record.get("image_id"), record.get("category_id")
+        if not _is_id(image, text=True) or image not in images:
+            gathering.problem(path, entry, f"image_id is {image!r}, which no image has")
+        elif not _is_id(category) or category not in labels:
+            gathering.problem(path, entry, f"category_id is {category!r}, which no category has")
+        else:
+            x = _annotated(entry, record, labels[category], named[category])
+            objects[image].append(x)
+    folders = _folders(root, path)
+    for k, (entry, record) in images.items():
+        found = _find(path, entry, record.get("file_name"), folders, gathering)
+        if found is not None:
+            size = record.get("width"), record.get("height")
+            gathering.add(path, entry, found, size, objects[k])
+    return tuple(named.values())
+
+
+def _by_id(
+    path: Path,
+    records: list[Record],
+    gathering: Gathering,
+    *,
+    text: bool = False,
+    needed: bool = True,
+) -> dict[Any, Record]:
+    """Return the first record of each id, and all without one unless it is needed."""
+    found: dict[Any, Record] = {}
+    for entry, record in records:
+        key = record.get("id")
+        if key is None and not needed:
+            key = entry  # no other record has it
+        elif not _is_id(key, text=text):
+            kind = "an integer or a text" if text else "an integer"
+            gathering.problem(path, entry, f"the id is {key!r}; expected {kind}")
+            continue
+        if key in found:
+            gathering.problem(path, entry, f"{found[key][0]} has this id too")
+        else:
+            found[key] = entry, record
+    return found
+
+
+def _is_id(value: object, *, text: bool = False) -> TypeGuard[int | str]:
+    """Tell whether a value can be an id, of images and annotations also a text."""
+    kinds = (int, str) if text else (int,)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _category(path: Path, entry: str, record: dict[str, Any], gathering: Gathering) -> str:
+    name = record.get("name")
+    if not isinstance(name, str):
+        gathering.problem(path, entry, f"the name is {name!r}; expected a text")
+    return f"{name}"
+
+
+def _annotated(entry: str, record: dict[str, Any], label: int, name: str) -> Annotated:
+    box = record.get("bbox")
+    four = box if isinstance(box, list) and len(box) == 4 else [None] * 4
+    x, y, w, h = (number(side) for side in four)
+    return Annotated(
+        entry,
+        label,
+        name,
+        f"bbox is {box}",
+        (w, h),
+        (x, y, x + w, y + h),
+        record.get("iscrowd") in (1, True),
+    )
+
+
+def _folders(root: Path, path: Path) -> list[Path]:
+    """Return where the images of a file may be: first the folders that its name names."""
+    inside = [x for place in (root, root / "images") if place.is_dir() for x in place.iterdir()]
+    folders = [root, *sorted(x for x in inside if x.is_dir())]
+    return sorted(folders, key=lambda x: x == root or x.name.casefold() not in path.stem.casefold())
+
+
+def _find(
+    path: Path, entry: str, name: object, folders: Sequence[Path], gathering: Gathering
+) -> Path | None:
+    """Return where an image is."""
+    relative = PurePosixPath(name.replace("\\", "/")) if isinstance(name, str) and name else None
+    if relative is None:
+        gathering.problem(path, entry, f"the file_name is {name!r}; expected that of an image")
+    elif relative.is_absolute() or ".." in relative.parts:
+        gathering.problem(path, entry, f"the file_name {name!r} leads out of the folder")
+    else:
+        for folder in folders:
+            if os.path.isfile(folder / relative):
+                return folder / relative
+        gathering.problem(path, entry, f"there is no image {name!r}")
+    return None
+
+
+def _note_others(gathering: Gathering) -> None:
+    """Note the images beside those that are annotated."""
+    for folder in sorted({image.parent for image in gathering.sources}):
+        for image in sorted(folder.iterdir()):
+            if image.suffix.lower() in SUFFIXES and image not in gathering.sources:
+                gathering.note(image, "", "the image has no annotation")
+
+
+def _kind(value: object) -> str:
+    return "missing" if value is None else f"of type {type(value).__name__}"
