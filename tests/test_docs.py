@@ -2,8 +2,9 @@
 
 A block is a ```` ```python ```` fence. An HTML comment on the line before it says what it
 needs: `<!-- needs: torch -->`. The blocks of a page with equal needs run in order, in one
-namespace and a fresh interpreter. Output is shown as a comment at the end of the line that
-prints it, ``print(x)  # 1.5``, and has to agree.
+namespace; one process runs the pages with equal needs, as frameworks take seconds to import.
+Output is shown as a comment at the end of the line that prints it, ``print(x)  # 1.5``, and has
+to agree.
 """
 
 from __future__ import annotations
@@ -68,31 +69,80 @@ def _groups() -> list[tuple[str, str, str]]:
 GROUPS = _groups()
 
 
-@pytest.mark.parametrize(
-    ("page", "needs", "program"), GROUPS, ids=[f"{p}-{n or 'numpy'}" for p, n, _ in GROUPS]
-)
-def test_blocks_run_and_print_what_they_show(
-    page: str, needs: str, program: str, tmp_path: Path
-) -> None:
-    missing = [name for name in needs.split() if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    shown = [line["output"] for line in SHOWN.finditer(program)]
-    assert None not in shown, f"{page}: a print without the output it should show"
-    script = tmp_path / "blocks.py"
-    script.write_text(program, encoding="utf-8")
+NEEDS = sorted({needs for _, needs, _ in GROUPS})
+
+
+def _run(programs: dict[str, str], folder: Path) -> list[str]:
+    """Run programs in one process, and return what is wrong, each with the page it is of."""
+    folders = [folder / str(i) for i in range(len(programs))]
+    for place, program in zip(folders, programs.values(), strict=True):
+        place.mkdir()
+        (place / "blocks.py").write_text(program, encoding="utf-8")
     # A Keras block chooses its backend itself, whatever the machine's default is.
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     ran = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
+        [sys.executable, Path(__file__).with_name("run_blocks.py"), *folders],
+        cwd=folder,
         env=environment | {"PYTHONIOENCODING": "utf-8", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         encoding="utf-8",
         timeout=300,
     )
-    assert ran.returncode == 0, f"{page}, needs {needs or 'numpy'}:\n{ran.stderr}"
-    assert ran.stdout.splitlines() == shown
+    wrong = []
+    for place, (page, program) in zip(folders, programs.items(), strict=True):
+        shown = [line["output"] for line in SHOWN.finditer(program)]
+        if None in shown:
+            wrong.append(f"{page}: a print without the output it should show")
+        if not (place / "done").exists():
+            told = place / "stderr"
+            reason = told.read_text("utf-8") if told.exists() else "not reached"
+            wrong.append(f"{page} fails:\n{reason}")
+        elif (printed := (place / "stdout").read_text("utf-8").splitlines()) != shown:
+            wrong.append(f"{page} shows {shown} and prints {printed}")
+    if ran.returncode and not wrong:
+        wrong.append(f"after {', '.join(programs)}:\n{ran.stderr}")
+    return wrong
+
+
+@pytest.mark.parametrize("needs", NEEDS, ids=[needs or "numpy" for needs in NEEDS])
+def test_blocks_run_and_print_what_they_show(needs: str, tmp_path: Path) -> None:
+    missing = [name for name in needs.split() if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    programs = {page: program for page, wanted, program in GROUPS if wanted == needs}
+    wrong = _run(programs, tmp_path)
+    assert not wrong, "\n\n".join(wrong)
+
+
+def test_a_block_that_fails_is_named(tmp_path: Path) -> None:
+    """And those after it run, in a namespace and a folder of their own."""
+    right = "import os\nx = os.listdir()\nopen('here', 'w').close()\nprint('here' in x)  # False\n"
+    programs = {
+        "right.md": right,
+        "wrong.md": "\n\nprint(1 / 0)  # 0\n",
+        "other.md": "print(x)  # False\n",
+        "leaves.md": "import sys\nsys.exit()\n",
+        "again.md": right,
+        "differs.md": "print(2)  # 3\n",
+        "bare.md": "print(4)\n",
+        "dies.md": "import os\nos.abort()\n",
+        "last.md": "",
+    }
+    wrong = {text.partition(" ")[0].strip(":"): text for text in _run(programs, tmp_path)}
+    assert set(wrong) == {*programs} - {"right.md", "again.md"}
+    assert "line 3" in wrong["wrong.md"]
+    assert "ZeroDivisionError" in wrong["wrong.md"]
+    assert "NameError: name 'x'" in wrong["other.md"]
+    assert wrong["last.md"].endswith("not reached")
+
+
+def test_keras_blocks_choose_the_backend_that_they_need() -> None:
+    """The first page of a process chooses for all of a process; each says it nevertheless."""
+    pages = [(needs.split(), program) for _, needs, program in GROUPS if "keras" in needs]
+    assert pages
+    for (_, backend), program in pages:
+        line = f'os.environ["KERAS_BACKEND"] = "{backend}"'
+        assert -1 < program.find(line) < program.find("import keras")
 
 
 COMING_FROM = [page for page in PAGES if page.parent.name == "coming-from"]
