@@ -16,7 +16,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def doctor(argv: Sequence[str] = ()) -> int:
     checks = [(examine if chatty else _examine_quietly)(name) for name in hc.backends()]
     for name, remedy in missing().items():
         checks.append(Check(name, "not installed", "-", "-", remedy, False))
-    _print_table(("backend", "version", "2x2 matching", "loss", ""), [c[:5] for c in checks])
+    print_table(("backend", "version", "2x2 matching", "loss", ""), [c[:5] for c in checks])
     return int(any(check.broken for check in checks))
 
 
@@ -152,17 +152,30 @@ def _version(module: str) -> str:
     return importlib.metadata.version(owners[0]) if owners else "unknown"
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, by Rich where that is installed."""
+def print_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    justify: Literal["left", "right"] = "left",
+) -> None:
+    """Print a table, by Rich where that is installed; numbers are read best from the right."""
     if importlib.util.find_spec("rich") is not None:
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(*head)
+        table = Table(title=title or None, title_justify="left")
+        for name in head:
+            table.add_column(name, justify=justify)
         for row in rows:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row))
+            table.add_row(*map(Text, row))  # a cell may have brackets, which markup would take
         Console().print(table)
         return
+    if title:
+        print(title)
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    side = {"left": "<", "right": ">"}[justify]
     for row in (head, *rows):
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)))
+        cells = (f"{cell:{side}{width}}" for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells))

@@ -6,9 +6,9 @@ import argparse
 
 import numpy as np
 
+from hungarian_core.cli import print_table
 from hungarian_hnet import files, problems
 from hungarian_hnet.recipe import Source, pick
-from hungarian_hnet.tables import show
 
 
 def run(given: argparse.Namespace) -> None:
@@ -19,8 +19,7 @@ def run(given: argparse.Namespace) -> None:
     problems.write(given.output, made, {"samples": source.samples, "seed": source.seed})
     samples = made.samples
     found = samples.association.sum(axis=(1, 2))
-    show(
-        f"{len(found)} problems of {made.max_len} x {made.max_len}",
+    print_table(
         ("pairs", "problems", "share", "mean distance of a pair"),
         [
             (
@@ -31,6 +30,8 @@ def run(given: argparse.Namespace) -> None:
             )
             for pairs in range(made.max_len + 1)
         ],
+        title=f"{len(found)} problems of {made.max_len} x {made.max_len}",
+        justify="right",
     )
     size = given.output.stat().st_size / 1e6
     print(f"{given.output} holds them in {size:.1f} MB, seed {source.seed}")

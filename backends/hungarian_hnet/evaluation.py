@@ -11,13 +11,13 @@ import numpy as np
 
 import hungarian_core as hc
 from hungarian_core import hnet
+from hungarian_core.cli import print_table
 from hungarian_core.hnet import metrics
 from hungarian_hnet import files, problems
 from hungarian_hnet.errors import UserError
 from hungarian_hnet.files import Network
 from hungarian_hnet.problems import Problems
 from hungarian_hnet.recipe import DISTANCES, Source, pick
-from hungarian_hnet.tables import show
 
 # Of the gap, in the unit of distances: the lower ends of bins.
 GAPS = (0.0, 1e-6, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
@@ -185,4 +185,5 @@ def _print(figures: dict[str, Any]) -> None:
     parts = [["all", *row(figures["all"])]]
     parts += [[f"n = {part['n']}", *row(part)] for part in figures["by_n"]]
     parts += [[f"gap {label(part)}", *row(part)] for part in figures["by_gap"]]
-    show(f"{figures['network']} on problems that it has not seen", ("", *head), parts)
+    title = f"{figures['network']} on problems that it has not seen"
+    print_table(("", *head), parts, title=title, justify="right")

@@ -18,11 +18,11 @@ import ray
 from lightning.pytorch.callbacks import Callback
 from ray import tune
 
+from hungarian_core.cli import print_table
 from hungarian_hnet import files, problems
 from hungarian_hnet.errors import UserError
 from hungarian_hnet.module import SCORE
 from hungarian_hnet.recipe import Recipe, Source, enough_layers, pick
-from hungarian_hnet.tables import show
 
 RESULT, TRIALS = "best.json", "trials"
 SEARCHED = ("width", "layers", "batch_size", "learning_rate", "weight_decay")
@@ -71,8 +71,7 @@ def run(given: argparse.Namespace) -> None:
         error = results[0].error if len(results) else None
         raise UserError(f"no trial came as far as a score; the first one ended with: {error}")
     done.sort(key=lambda result: -result.metrics[SCORE])
-    show(
-        f"{len(done)} trials",
+    print_table(
         (*(name.replace("_", " ") for name in SEARCHED), "epochs", "weighted F", "exact"),
         [
             (
@@ -83,6 +82,8 @@ def run(given: argparse.Namespace) -> None:
             )
             for result in done
         ],
+        title=f"{len(done)} trials",
+        justify="right",
     )
     best = {name: done[0].config[name] for name in SEARCHED}
     scores = {name: done[0].metrics[name] for name in (SCORE, "accuracy", "val_loss")}
