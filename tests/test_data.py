@@ -159,6 +159,26 @@ def test_a_json_beside_the_images(tmp_path: Path) -> None:
     check_scenes(hd.read(tmp_path / "all.json"), [*SCENES])
 
 
+@pytest.mark.parametrize("layout", [voc, coco])
+def test_a_folder_for_each_split(tmp_path: Path, layout: Callable[[Path], Path]) -> None:
+    """With the annotations beside the images. Splits are equal in their classes."""
+    whole = layout(tmp_path / "whole")
+    for split, names in SPLITS.items():
+        folder = tmp_path / "split" / split
+        folder.mkdir(parents=True)
+        for path in whole.rglob("*"):
+            if path.stem in names:
+                shutil.copy(path, folder)
+            elif path.stem == f"instances_{split}2017":
+                shutil.copy(path, folder / "_annotations.coco.json")
+        check_scenes(hd.read(tmp_path / "split", split=split), names)
+    check_scenes(hd.read(tmp_path / "split"), [*SCENES])
+    assert hd.check(tmp_path / "split").notes == ()
+    check_scenes(hd.read(tmp_path / "split" / "train"), SPLITS["train"])
+    with pytest.raises(hd.DataError, match=r"split is 'test'.*train.*val"):
+        hd.read(tmp_path / "split", split="test")
+
+
 def test_captions_beside_boxes_are_left_out(tmp_path: Path) -> None:
     folder = coco(tmp_path)
     captions = folder / "annotations" / "captions_train2017.json"
@@ -274,7 +294,10 @@ def test_the_first_problem_is_raised_and_all_are_skipped(tmp_path: Path) -> None
     (folder / "JPEGImages" / "b.png").unlink()
     with pytest.raises(hd.DataError) as caught:
         hd.read(folder, split="train")
-    advice = 'read(..., on_error="skip") leaves out what is broken'
+    advice = (
+        'read(..., on_error="skip") leaves out what is broken; '
+        f"`hungarian-core data check '{folder}'` lists all problems"
+    )
     shown = "xmin 1, ymin 1, xmax 1, ymax 2: the box has no area"
     assert str(caught.value) == f"{path}, object 2 cell: {shown}. {advice}"
     with pytest.warns(UserWarning, match="has 2 problems; what is broken is left out") as warned:

@@ -6,8 +6,28 @@ and Pillow where pixels are decoded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hungarian_data.dataset import DataError, Dataset, Example, Problem
 from hungarian_data.images import pixels
 from hungarian_data.reading import read
+from hungarian_data.report import Report, Spread, check
 
-__all__ = ["DataError", "Dataset", "Example", "Problem", "pixels", "read"]
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Example",
+    "Problem",
+    "Report",
+    "Spread",
+    "check",
+    "pixels",
+    "read",
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `hungarian-core data` and return the exit code."""
+    from hungarian_data.command import run
+
+    return run(argv)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from hungarian_core._options import meant
 from hungarian_data.dataset import DataError
 from hungarian_data.gathering import Annotated, Gathering, number
 from hungarian_data.images import SUFFIXES
@@ -20,18 +19,16 @@ from hungarian_data.images import SUFFIXES
 # What messages call an entry of a list, and the entry.
 Record = tuple[str, dict[str, Any]]
 
+NAME = "COCO"
 LISTS = ("images", "annotations", "categories")
 
 
-def scan(
-    root: Path, files: Sequence[Path], split: str | None, gathering: Gathering
-) -> tuple[str, ...]:
+def scan(files: Sequence[Path], split: str | None, gathering: Gathering) -> tuple[str, ...]:
     """Gather the examples of files and return the classes.
 
     Args:
-        root: The folder with images, or with folders of images.
         files: The files of JSON.
-        split: A part of the name of one of them, or None for all.
+        split: A word in the name of one of them or the name of its folder, or None for all.
         gathering: What takes what is found.
     """
     chosen = files if split is None else _chosen(files, split)
@@ -43,7 +40,7 @@ def scan(
         if len(chosen) > 1 and not any(name in content for name in LISTS[1:]):
             gathering.note(path, "", "the JSON is left out, as it annotates no boxes")
             continue
-        found = _scan(root, path, content, gathering)
+        found = _scan(path, content, gathering)
         if classes is not None and classes != found:
             raise DataError(
                 f"the categories of {path} are not those of the files before it; take one of "
@@ -58,15 +55,14 @@ def scan(
 def _chosen(files: Sequence[Path], split: str) -> list[Path]:
     """Return the file of a split: its name has it as a word, as instances_train2017 has train."""
     word = re.compile(rf"(?<![A-Za-z]){re.escape(split)}(?![A-Za-z])", re.I)
-    found = [x for x in files if word.search(x.stem)]
+    found = [x for x in files if word.search(x.stem) or x.parent.name == split]
     if len(found) > 1:  # beside captions and keypoints of the same images
         found = [x for x in found if x.stem.startswith("instances")] or found
     if len(found) != 1:
-        stems = [x.stem for x in found or files]
-        names = ", ".join(x.name for x in found or files)
+        names = ", ".join(f"{x.parent.name}/{x.name}" for x in found or files)
         raise DataError(
-            f"split is {split!r}, which is a word in the names of {len(found)} files; expected "
-            f"one of {names}{meant(split, stems)}"
+            f"split is {split!r}, which names {len(found)} files; expected a word in the name of "
+            f"one, or its folder: {names}"
         )
     return found
 
@@ -86,7 +82,7 @@ def _load(path: Path, gathering: Gathering) -> dict[str, Any] | None:
     return content
 
 
-def _scan(root: Path, path: Path, content: dict[str, Any], gathering: Gathering) -> tuple[str, ...]:
+def _scan(path: Path, content: dict[str, Any], gathering: Gathering) -> tuple[str, ...]:
     """Gather the examples of a file and return its classes."""
     records: dict[str, list[Record]] = {}
     for name in LISTS:
@@ -104,6 +100,10 @@ def _scan(root: Path, path: Path, content: dict[str, Any], gathering: Gathering)
                 gathering.problem(path, entry, f"is {_kind(record)}; expected an object")
     categories = _by_id(path, records["categories"], gathering)
     named = {k: _category(path, *categories[k], gathering) for k in sorted(categories)}
+    seen: dict[str, str] = {}
+    for k, (entry, _) in categories.items():
+        if seen.setdefault(named[k], entry) != entry:
+            gathering.note(path, entry, f"{seen[named[k]]} is called {named[k]!r} too")
     labels = {k: label for label, k in enumerate(named)}
     images = _by_id(path, records["images"], gathering, text=True)
     annotations = _by_id(path, records["annotations"], gathering, text=True, needed=False)
@@ -117,7 +117,8 @@ def _scan(root: Path, path: Path, content: dict[str, Any], gathering: Gathering)
         else:
             x = _annotated(entry, record, labels[category], named[category])
             objects[image].append(x)
-    folders = _folders(root, path)
+            gathering.annotated[x.name] += 1
+    folders = _folders(path)
     for k, (entry, record) in images.items():
         found = _find(path, entry, record.get("file_name"), folders, gathering)
         if found is not None:
@@ -179,8 +180,14 @@ def _annotated(entry: str, record: dict[str, Any], label: int, name: str) -> Ann
     )
 
 
-def _folders(root: Path, path: Path) -> list[Path]:
+def annotates(folder: Path) -> bool:
+    """Tell whether a folder holds annotations, and images lie beside it."""
+    return folder.name.casefold() == "annotations"
+
+
+def _folders(path: Path) -> list[Path]:
     """Return where the images of a file may be: first the folders that its name names."""
+    root = path.parent.parent if annotates(path.parent) else path.parent
     inside = [x for place in (root, root / "images") if place.is_dir() for x in place.iterdir()]
     folders = [root, *sorted(x for x in inside if x.is_dir())]
     return sorted(folders, key=lambda x: x == root or x.name.casefold() not in path.stem.casefold())

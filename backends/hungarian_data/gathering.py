@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,11 +56,19 @@ class Gathering:
         self.annotated: Counter[str] = Counter()
         self.sources: dict[Path, Path] = {}
 
+    @property
+    def advice(self) -> str:
+        """The command that tells everything."""
+        return f"`hungarian-core data check {shlex.quote(str(self.folder))}`"
+
     def problem(self, path: Path, entry: str, what: str) -> None:
         """Take down what cannot be used."""
         found = Problem(path, entry, what)
         if self.raising:
-            raise DataError(f'{found}. read(..., on_error="skip") leaves out what is broken')
+            raise DataError(
+                f'{found}. read(..., on_error="skip") leaves out what is broken; '
+                f"{self.advice} lists all problems"
+            )
         self.problems.append(found)
 
     def note(self, path: Path, entry: str, what: str) -> None:
@@ -83,7 +92,6 @@ class Gathering:
             annotated_size: Width and height as annotated: numbers, text or None.
             objects: Its objects.
         """
-        self.annotated.update(x.name for x in objects)
         if image in self.sources:
             self.problem(source, entry, f"{image.name} is annotated in {self.sources[image]} too")
             return

@@ -14,7 +14,7 @@ from hungarian_data.gathering import Gathering
 
 
 class Layout(NamedTuple):
-    """Where the annotations are: a folder of PASCAL VOC, or files of COCO."""
+    """Where the annotations are: folders with files of PASCAL VOC, or files of COCO."""
 
     name: str
     root: Path
@@ -29,15 +29,17 @@ def read(
     Images are looked at for their sizes and decoded by `pixels` alone. In files of PASCAL VOC
     pixels are counted from 1, so that a box begins at `xmin - 1` and ends at `xmax`. A box that
     leaves its image by at most 2 pixels is clipped; one that leaves it by more is a problem, as
-    are boxes of no area and images that are not there, cut off or not of the annotated size.
+    are boxes of no area, images that are not there, cut off or not of the annotated size, and
+    all else that `check` lists.
 
     Args:
         folder: In the layout of PASCAL VOC, a folder with `Annotations/*.xml`, `JPEGImages/` and
-            perhaps `ImageSets/Main/*.txt`. In that of COCO, one with `annotations/*.json`, or a
-            `.json` beside the images or their folders; or a `.json` itself. Or a folder whose
-            only folder is such.
-        split: In the layout of PASCAL VOC, the name of a file in `ImageSets/Main`, such as
-            "train"; in that of COCO, a part of the name of a `.json`. None takes all.
+            perhaps `ImageSets/Main/*.txt`, or with a file of XML beside each image. In that of
+            COCO, one with `annotations/*.json`, or a `.json` beside the images or their folders;
+            or a `.json` itself. Or a folder with such a folder for each split, or with nothing
+            else than one.
+        split: The name of a file in `ImageSets/Main`, such as "train", or a word in that of a
+            `.json`, or the folder of a split. None takes all.
         on_error: "raise" stops at the first problem. "skip" leaves out boxes and images that are
             broken, and warns once.
 
@@ -71,8 +73,8 @@ def read(
     if gathering.problems:
         count = len(gathering.problems)
         warnings.warn(
-            f"{folder} has {count} problem{'s' * (count != 1)}; what is broken is left out. The "
-            f"first: {gathering.problems[0]}",
+            f"{folder} has {count} problem{'s' * (count != 1)}; what is broken is left out. "
+            f"{gathering.advice} tells more",
             stacklevel=2,
         )
     if not dataset.examples:
@@ -83,10 +85,10 @@ def read(
 def gather(folder: Path, split: str | None, gathering: Gathering) -> tuple[Layout, Dataset]:
     """Read a folder in whichever layout it is."""
     layout = find_layout(folder)
-    if layout.name == "PASCAL VOC":
-        classes = voc.scan(layout.root, layout.annotations[0], split, gathering)
+    if layout.name == voc.NAME:
+        classes = voc.scan(layout.root, layout.annotations, split, gathering)
     else:
-        classes = coco.scan(layout.root, layout.annotations, split, gathering)
+        classes = coco.scan(layout.annotations, split, gathering)
     examples = sorted(gathering.examples, key=lambda x: (x.path.name, x.path))
     return layout, Dataset(classes, tuple(examples))
 
@@ -94,25 +96,23 @@ def gather(folder: Path, split: str | None, gathering: Gathering) -> tuple[Layou
 def find_layout(folder: Path) -> Layout:
     """Find out where the annotations of a folder are."""
     if folder.is_file() and folder.suffix.lower() == ".json":
-        parent = folder.parent
-        return Layout("COCO", parent.parent if _annotates(parent) else parent, (folder,))
+        return Layout(coco.NAME, folder.parent, (folder,))
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder and no .json file")
-    inside = [x for x in folder.iterdir() if x.is_dir() and x.name[0] not in "._"]
+    inside = _folders(folder)
     for root in (folder, *(inside if len(inside) == 1 else ())):
         # By their contents: some file systems take "annotations" for "Annotations".
-        for place in sorted(x for x in root.iterdir() if _annotates(x)):
-            if any(place.glob("*.xml")):
-                return Layout("PASCAL VOC", root, (place,))
-            if files := sorted(place.glob("*.json")):
-                return Layout("COCO", root, (*files,))
-        if files := sorted(root.glob("*.json")):
-            return Layout("COCO", root, (*files,))
+        named = [x for x in _folders(root) if coco.annotates(x)]
+        for places in (named, [root], _folders(root)):
+            if found := tuple(x for x in places if any(x.glob("*.xml"))):
+                return Layout(voc.NAME, root, found)
+            if files := tuple(x for place in places for x in sorted(place.glob("*.json"))):
+                return Layout(coco.NAME, root, files)
     raise DataError(
         f"{folder} is no data set that is known: expected Annotations/*.xml with JPEGImages/, as "
         "in PASCAL VOC, or annotations/*.json or *.json with images, as in COCO"
     )
 
 
-def _annotates(folder: Path) -> bool:
-    return folder.name.casefold() == "annotations" and folder.is_dir()
+def _folders(folder: Path) -> list[Path]:
+    return sorted(x for x in folder.iterdir() if x.is_dir() and x.name[0] not in "._")

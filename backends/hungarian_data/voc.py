@@ -8,16 +8,17 @@ is clipped.
 
 from __future__ import annotations
 
-import os
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hungarian_core._options import meant
+from hungarian_data.coco import annotates
 from hungarian_data.dataset import DataError
 from hungarian_data.gathering import Annotated, Gathering, number
 from hungarian_data.images import SUFFIXES
 
+NAME = "PASCAL VOC"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -28,81 +29,99 @@ class _Elements(ET.TreeBuilder):
         raise DataError(f"the XML has a DOCTYPE, {name!r}, which is refused as unsafe; remove it")
 
 
-def scan(root: Path, annotations: Path, split: str | None, gathering: Gathering) -> tuple[str, ...]:
+def scan(
+    root: Path, folders: Sequence[Path], split: str | None, gathering: Gathering
+) -> tuple[str, ...]:
     """Gather the examples of a folder and return its classes.
 
     Args:
         root: The folder with images and splits.
-        annotations: The folder with files of XML.
-        split: Name of a file in `ImageSets/Main`, or None for all images.
+        folders: The folders with files of XML: one, or one for each split.
+        split: Name of a file in `ImageSets/Main` or of a folder, or None for all images.
         gathering: What takes what is found.
     """
-    files = {path.stem: path for path in sorted(annotations.glob("*.xml"))}
-    chosen = set(files if split is None else _chosen(root, split, files, gathering))
-    images = _images(root)
+    files = [path for folder in folders for path in sorted(folder.glob("*.xml"))]
+    chosen = {*(files if split is None else _chosen(root, folders, split, gathering))}
     trees: dict[Path, ET.Element] = {}
     names: set[str] = set()
-    for stem, path in files.items():
+    for path in files:
         # All files are read whatever the split, so that a label means the same in each.
         try:
             tree = _parse(path)
         except DataError as error:
-            if stem in chosen:
+            if path in chosen:
                 gathering.problem(path, "", str(error))
             continue
         names.update(_name(x) for x in tree.iterfind("object"))
-        if stem in chosen:
+        if path in chosen:
             trees[path] = tree
-    classes = tuple(sorted(names - {""}))
+    labels = {name: label for label, name in enumerate(sorted(names - {""}))}
+    images = {folder: _images(root, folder) for folder in folders}
     for path, tree in trees.items():
-        _add(path, tree, images, classes, gathering)
+        _add(path, tree, images[path.parent], labels, gathering)
     if split is None:
-        for image in (x for same in images.values() for x in same):
-            if image not in gathering.sources and image.stem not in files:
-                gathering.note(image, "", "the image has no annotation")
-    return classes
+        annotated = {(path.parent, path.stem) for path in files}
+        for folder, found in images.items():
+            for image in (x for same in found.values() for x in same):
+                if image not in gathering.sources and (folder, image.stem) not in annotated:
+                    gathering.note(image, "", "the image has no annotation")
+    return tuple(labels)
 
 
-def splits(root: Path) -> dict[str, Path]:
-    """Return the files that name the images of a split."""
-    return {path.stem: path for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
+def check_splits(root: Path, folders: Sequence[Path], gathering: Gathering) -> dict[str, int]:
+    """Look through the files of splits, and return how many images each names."""
+    found = {
+        name: _chosen(root, folders, name, gathering) for name in sorted(_splits(root, folders))
+    }
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        both = sorted({*found.get(one, ())} & {*found.get(other, ())})
+        if both:
+            what = f"{len(both)} images are in {one!r} too, {both[0].stem!r} is the first"
+            gathering.note(_splits(root, folders)[other], "", what)
+    return {name: len(chosen) for name, chosen in found.items()}
 
 
-def listed(path: Path, known: Mapping[str, Path], gathering: Gathering) -> list[str]:
-    """Return the entries of a split that are known."""
-    found: dict[str, None] = {}
-    for k, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+def _splits(root: Path, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the files that name the images of splits, or the folders of splits."""
+    files = {path.stem: path for path in (root / "ImageSets" / "Main").glob("*.txt")}
+    return files or {x.name: x for x in folders if x != root and not annotates(x)}
+
+
+def _chosen(root: Path, folders: Sequence[Path], split: str, gathering: Gathering) -> list[Path]:
+    """Return the files of a split."""
+    there = _splits(root, folders)
+    if split not in there:
+        names = ", ".join(repr(x) for x in sorted(there)) or "none: leave `split` out"
+        raise DataError(f"split is {split!r}; {root} has {names}{meant(split, there)}")
+    if there[split] in folders:
+        return sorted(there[split].glob("*.xml"))
+    known = {path.stem: path for folder in folders for path in folder.glob("*.xml")}
+    found: dict[Path, None] = {}
+    lines = there[split].read_text("utf-8", errors="replace").splitlines()
+    for k, line in enumerate(lines, 1):
         entry = line.strip()
         # Splits of a class say for each image whether it is there: 1, -1, or 0 for difficult.
-        name, _, there = entry.rpartition(" ")
-        if entry not in known and there in ("-1", "0", "1"):
+        name, _, is_there = entry.rpartition(" ")
+        if entry not in known and is_there in ("-1", "0", "1"):
             entry = name.strip()
-        if entry in found:
-            gathering.note(path, f"line {k}", f"{entry!r} is listed twice")
-        elif entry in known:
-            found[entry] = None
+        if entry and entry not in known:
+            what = f"{entry!r} has no annotation {entry}.xml"
+            gathering.problem(there[split], f"line {k}", what)
+        elif entry and known[entry] in found:
+            gathering.note(there[split], f"line {k}", f"{entry!r} is listed twice")
         elif entry:
-            gathering.problem(path, f"line {k}", f"{entry!r} has no annotation {entry}.xml")
+            found[known[entry]] = None
     return list(found)
 
 
-def _chosen(root: Path, split: str, files: Mapping[str, Path], gathering: Gathering) -> list[str]:
-    there = splits(root)
-    if split not in there:
-        names = ", ".join(repr(x) for x in there) or "none: leave `split` out"
-        raise DataError(
-            f"split is {split!r}; {root / 'ImageSets' / 'Main'} has {names}{meant(split, there)}"
-        )
-    return listed(there[split], files, gathering)
-
-
-def _images(root: Path) -> dict[str, list[Path]]:
-    """Return the images by their names without suffix."""
+def _images(root: Path, annotations: Path) -> dict[str, list[Path]]:
+    """Return the images that go with a folder of XML by their names without suffix."""
     found: dict[str, list[Path]] = {}
-    folders = (root / name for name in ("JPEGImages", "images", "Images"))
-    folder = next((x for x in folders if x.is_dir()), root)
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        path = folder / entry.name
+    beside = [root / name for name in ("JPEGImages", "images", "Images")]
+    folder = (
+        next((x for x in beside if x.is_dir()), root) if annotates(annotations) else annotations
+    )
+    for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES:
             found.setdefault(path.stem, []).append(path)
     return found
@@ -127,20 +146,11 @@ def _name(element: ET.Element) -> str:
 def _add(
     path: Path,
     tree: ET.Element,
-    images: dict[str, list[Path]],
-    classes: tuple[str, ...],
+    images: Mapping[str, list[Path]],
+    labels: Mapping[str, int],
     gathering: Gathering,
 ) -> None:
     """Add the example of a file."""
-    # Annotations are written where images lie elsewhere: only the last part of a path counts.
-    named = tree.findtext("filename", "").strip().replace("\\", "/").rpartition("/")[2]
-    same = images.get(path.stem) or images.get(Path(named).stem, [])
-    if not same:
-        gathering.problem(path, "filename", f"there is no image {named or path.stem!r}")
-        return
-    image = next((x for x in same if x.name == named), same[0])
-    if named and Path(named).stem != image.stem:
-        gathering.note(path, "filename", f"is {named!r}; {image.name} is taken, as it is called")
     objects = []
     for k, element in enumerate(tree.iterfind("object"), 1):
         name = _name(element)
@@ -151,10 +161,11 @@ def _add(
         if not name:
             gathering.problem(path, entry, "has no name; expected that of a class in <name>")
             continue
+        gathering.annotated[name] += 1
         objects.append(
             Annotated(
                 entry,
-                classes.index(name),
+                labels[name],
                 name,
                 shown,
                 (x1 - x0, y1 - y0),
@@ -162,5 +173,14 @@ def _add(
                 element.findtext("difficult", "0").strip() == "1",
             )
         )
+    # Annotations are written where images lie elsewhere: only the last part of a path counts.
+    named = tree.findtext("filename", "").strip().replace("\\", "/").rpartition("/")[2]
+    same = images.get(path.stem) or images.get(Path(named).stem, [])
+    if not same:
+        gathering.problem(path, "filename", f"there is no image {named or path.stem!r}")
+        return
+    image = next((x for x in same if x.name == named), same[0])
+    if named and Path(named).stem != image.stem:
+        gathering.note(path, "filename", f"is {named!r}; {image.name} is taken, as it is called")
     size = [tree.findtext(f"size/{x}", "").strip() for x in ("width", "height")]
     gathering.add(path, "size", image, size, objects)
