@@ -20,7 +20,7 @@ MASKS: Any = hc.masks  # for the type checker: some tests pass options that do n
 TERMS: Any = hc.terms
 
 
-def _mask_losses(kind: str, truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+def mask_pair_losses(kind: str, truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
     """Return the loss of pixels and dice of one pair of masks."""
     p = 1 / (1 + np.exp(-x))
     entropy = -truth * np.log(p) - (1 - truth) * np.log(1 - p)
@@ -65,9 +65,11 @@ def test_masks(driver: Driver, pixels: Any, layered: bool) -> None:
             x = (predicted[layer, b] if layered else predicted[b]).astype(np.float64)
             for i in range(count):
                 for q in range(queries):
-                    cost[layer, b, i, q] += np.dot((4, 5), _mask_losses(pixels, truth[b, i], x[q]))
+                    cost[layer, b, i, q] += np.dot(
+                        (4, 5), mask_pair_losses(pixels, truth[b, i], x[q])
+                    )
                 j = col4row[layer, b, i]
-                expected[:, layer] += np.array(_mask_losses(pixels, truth[b, i], x[j])) * (2, 3)
+                expected[:, layer] += np.array(mask_pair_losses(pixels, truth[b, i], x[j])) * (2, 3)
     np.testing.assert_allclose([mask, dice], expected / sum(example.counts), rtol=1e-5)
     np.testing.assert_allclose(total, (class_ + bbox + giou + mask + dice).sum(), rtol=1e-6)
     for layer, b in np.ndindex(layers, images):
@@ -291,7 +293,7 @@ def test_masks_of_another_size(driver: Driver) -> None:
         cost = np.array(
             [
                 [
-                    np.dot((4, 5), _mask_losses("bce", low[m], x.astype(np.float64)))
+                    np.dot((4, 5), mask_pair_losses("bce", low[m], x.astype(np.float64)))
                     for x in predicted[b]
                 ]
                 for m in range(n)
@@ -300,14 +302,14 @@ def test_masks_of_another_size(driver: Driver) -> None:
         for i, q in zip(*linear_sum_assignment(cost), strict=True):
             costs[b] += cost[i, q]
             x = resized(predicted[b, q].astype(np.float64))
-            losses += np.multiply((2, 3), _mask_losses("bce", truth[b, i], x)) / 3
+            losses += np.multiply((2, 3), mask_pair_losses("bce", truth[b, i], x)) / 3
             for at in np.ndindex(3, 4):
                 moved = predicted[b, q].astype(np.float64)
                 moved[at] += 1e-6
                 change = (
                     np.subtract(
-                        _mask_losses("bce", truth[b, i], resized(moved)),
-                        _mask_losses("bce", truth[b, i], x),
+                        mask_pair_losses("bce", truth[b, i], resized(moved)),
+                        mask_pair_losses("bce", truth[b, i], x),
                     )
                     / 1e-6
                 )

@@ -49,7 +49,7 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def _fgl(edges: np.ndarray, box: Any, truth: Any, ref: Any) -> Any:
+def fgl(edges: np.ndarray, box: Any, truth: Any, ref: Any) -> Any:
     """Return the loss of a pair, as the published code has it: by places and two weights."""
     unit = ref[2:] / 4
     low, high = truth[:2] - truth[2:] / 2, truth[:2] + truth[2:] / 2
@@ -62,7 +62,7 @@ def _fgl(edges: np.ndarray, box: Any, truth: Any, ref: Any) -> Any:
     return reference.overlap("iou", box, truth, "cxcywh").real * total
 
 
-def _ddf(edges: np.ndarray, teacher: np.ndarray) -> Any:
+def ddf(edges: np.ndarray, teacher: np.ndarray) -> Any:
     p, q = _log_softmax(teacher / TEMPERATURE), _log_softmax(edges / TEMPERATURE)
     return TEMPERATURE**2 * (np.exp(p) * (p - q)).sum(-1).mean()
 
@@ -117,12 +117,12 @@ def _expected(outputs: Any, fields: Any, rows: np.ndarray) -> tuple[Any, Any]:
                 ref, weight = outputs["references"][b, q], float(fields["weights"][b, m])
                 certain = reference.overlap("iou", box, truth, "cxcywh").real
                 value, slope = _slopes(
-                    lambda y, box=box, truth=truth, ref=ref: _fgl(y, box, truth, ref), x
+                    lambda y, box=box, truth=truth, ref=ref: fgl(y, box, truth, ref), x
                 )
                 pairs = parts[True].sum()
                 losses["fgl"][layer] += weight * value / pairs
                 slopes["fgl"][k, b, q] += weight * slope / pairs
-            value, slope = _slopes(lambda y, t=teacher[b, q]: _ddf(y, t), x)
+            value, slope = _slopes(lambda y, t=teacher[b, q]: ddf(y, t), x)
             losses["ddf"][layer] += weight * share * certain * value
             slopes["ddf"][k, b, q] += weight * share * certain * slope
     return losses, slopes

@@ -12,7 +12,7 @@ import hungarian_core as hc
 from hungarian_core.terms import Boxes, Classes, Masks, Pairs
 from hungarian_core.testing import checks
 from hungarian_core.testing.driver import Driver
-from hungarian_core.testing.test_detection_masks import _mask_losses as pair_of_masks
+from hungarian_core.testing.test_detection_masks import mask_pair_losses as pair_of_masks
 from hungarian_core.testing.test_set_loss import (
     IMAGES,
     LAYERS,

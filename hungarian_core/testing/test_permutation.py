@@ -80,7 +80,7 @@ EXAMPLES = (
 )  # fmt: skip
 
 
-def _measure(metric: str, y: np.ndarray, x: np.ndarray, eps: float, zero_mean: bool) -> Any:
+def measure(metric: str, y: np.ndarray, x: np.ndarray, eps: float, zero_mean: bool) -> Any:
     """Return the loss of an estimate `x[T]` of a reference `y[T]`, real or complex."""
     if zero_mean:
         y, x = y - y.mean(), x - x.mean()
@@ -93,12 +93,12 @@ def _measure(metric: str, y: np.ndarray, x: np.ndarray, eps: float, zero_mean: b
 
 
 def _slopes(*pair: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the slopes of `_measure` by y and by x; an imaginary step is free of cancellation."""
+    """Return the slopes of `measure` by y and by x; an imaginary step is free of cancellation."""
     metric, y, x, *rest = pair
     step = 1e-30j
     moves = np.eye(len(y)) * step
-    by_y = [_measure(metric, y + move, x, *rest).imag for move in moves]
-    by_x = [_measure(metric, y, x + move, *rest).imag for move in moves]
+    by_y = [measure(metric, y + move, x, *rest).imag for move in moves]
+    by_x = [measure(metric, y, x + move, *rest).imag for move in moves]
     return np.array(by_y) / step.imag, np.array(by_x) / step.imag
 
 
@@ -131,7 +131,7 @@ def _reference(
         table = np.zeros((len(rows), estimates.shape[1]))
         for i, j in np.ndindex(table.shape):
             y, x = references[b, rows[i]], estimates[b, j]
-            table[i, j] = _measure(metric, y, x, eps, zero_mean)
+            table[i, j] = measure(metric, y, x, eps, zero_mean)
         for i, j in zip(*linear_sum_assignment(table), strict=True):
             y, x = references[b, rows[i]], estimates[b, j]
             each[b, rows[i]], col4row[b, rows[i]] = table[i, j], j

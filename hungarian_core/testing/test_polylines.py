@@ -47,7 +47,7 @@ def _chamfer(a: Any, b: Any) -> Any:
     return (forth.mean() + back.mean()) / 2
 
 
-def _losses(
+def pair_losses(
     closed: Any, mean: bool = False, scale: Any = 1.0, chamfer: bool = False, **options: Any
 ) -> Any:
     def losses(query: Any, truth: Any) -> dict[str, Any]:
@@ -88,27 +88,27 @@ EXAMPLES = (
             point_weight=2.0, direction_weight=3.0, chamfer_weight=0.5, direction_cost=0.7,
             chamfer_cost=4.0, closed="closed", scale=(1.0, 3.0, 2.0), reduce="mean",
         ),
-        _points(4, 3), _flagged, _losses("field", True, np.array([1.0, 3.0, 2.0]), True),
+        _points(4, 3), _flagged, pair_losses("field", True, np.array([1.0, 3.0, 2.0]), True),
         {"points": 2.0, "direction": 0.7, "chamfer": 4.0},
     ),
     comparisons.Example(
-        "lines", Polylines, _points(4, 2), _points(4, 2), _losses(False), {"points": 5.0}
+        "lines", Polylines, _points(4, 2), _points(4, 2), pair_losses(False), {"points": 5.0}
     ),
     comparisons.Example(
         "lanes", lambda: Polylines(directed=True, point_cost=2.0), _points(4, 2), _points(4, 2),
-        _losses(False, directed=True), {"points": 2.0},
+        pair_losses(False, directed=True), {"points": 2.0},
     ),
     comparisons.Example(
-        "polygons", lambda: Polylines(closed=True), _points(4, 2), _points(4, 2), _losses(True),
+        "polygons", lambda: Polylines(closed=True), _points(4, 2), _points(4, 2), pair_losses(True),
         {"points": 5.0},
     ),
     comparisons.Example(
         "rings", lambda: Polylines(closed=True, repeated=True, direction_weight=2.0),
-        _points(5, 2), _rings, _losses(True, repeated=True), {"points": 5.0},
+        _points(5, 2), _rings, pair_losses(True, repeated=True), {"points": 5.0},
     ),
     comparisons.Example(
         "given", lambda: Polylines(given=True, reduce="mean"), _points(4, 2), _points(3, 4, 2),
-        _losses(False, True), {"points": 5.0},
+        pair_losses(False, True), {"points": 5.0},
     ),
 )  # fmt: skip
 
@@ -202,7 +202,7 @@ def test_degenerate(driver: Driver) -> None:
     fields = {"points": np.stack(truth).astype(np.float32), "closed": np.arange(7) % 2 == 0}
     term = comparisons.Example(
         "degenerate", lambda: Polylines(chamfer_weight=1.0, closed="closed"), _points(), _points(),
-        _losses(True), {},
+        pair_losses(True), {},
     )  # fmt: skip
     comparisons.check_finite(driver, term, outputs, fields)
 

@@ -26,7 +26,7 @@ def _people(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.nd
     return {"keypoints": keypoints, "area": rng.uniform(0.2, 2, shape)}
 
 
-def _boxed(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def random_people(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     keypoints = _people(rng, shape)["keypoints"]
     return {"keypoints": keypoints, "boxes": rng.uniform(0.3, 1, (*shape, 4))}
 
@@ -35,7 +35,7 @@ def _queries(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.n
     return {"keypoints": rng.uniform(0, 1, (*shape, 4, 2))}
 
 
-def _losses(orders: Any = ((0, 1, 2, 3),), mean: bool = False) -> Any:
+def pair_losses(orders: Any = ((0, 1, 2, 3),), mean: bool = False) -> Any:
     """One keypoint after the other."""
 
     def losses(query: Any, truth: Any) -> dict[str, Any]:
@@ -70,12 +70,12 @@ EXAMPLES = (
             keypoint_weight=2.0, oks_weight=3.0, keypoint_cost=0.5, sigmas=SIGMAS,
             symmetries=[MIRRORED],
         ),
-        _queries, _people, _losses(((0, 1, 2, 3), MIRRORED)),
+        _queries, _people, pair_losses(((0, 1, 2, 3), MIRRORED)),
         {"keypoint": 0.5, "oks": 3.0},
     ),
     comparisons.Example(
         "boxes", lambda: Poses(sigmas=SIGMAS, area=None, reduce="mean", oks_cost=1.0), _queries,
-        _boxed, _losses(mean=True), {"keypoint": 10.0, "oks": 1.0},
+        random_people, pair_losses(mean=True), {"keypoint": 10.0, "oks": 1.0},
     ),
 )  # fmt: skip
 

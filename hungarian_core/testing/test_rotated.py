@@ -46,7 +46,7 @@ DEGENERATE = {
 }
 
 
-def _boxes(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def random_boxes(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     numbers = (
         rng.uniform(0.3, 0.7, (*shape, 2)),
         rng.uniform(0.2, 0.6, (*shape, 2)),
@@ -92,7 +92,7 @@ def test_values_and_slopes(driver: Driver, dtype: str) -> None:
     checks.skip_lengthy(driver)
     kinds = KINDS if driver.thorough else KINDS[1:]  # the IoU is part of the GIoU
     rng, degenerate = np.random.default_rng(3), np.array(list(DEGENERATE.values()))
-    usual = np.stack([_boxes(rng, (12,))["boxes"].astype(np.float32) for _ in "ab"], 1)
+    usual = np.stack([random_boxes(rng, (12,))["boxes"].astype(np.float32) for _ in "ab"], 1)
     count = len(usual)
     usual = usual.astype(np.float64)
     values = np.array([_measures(*pair) for pair in usual]).T[-len(kinds) :]
@@ -145,7 +145,7 @@ def _in_range(found: np.ndarray) -> None:
 def test_pairwise(driver: Driver) -> None:
     checks.skip_programs(driver)
     rng = np.random.default_rng(5)
-    a, b = _boxes(rng, (2, 3))["boxes"], _boxes(rng, (2, 4))["boxes"]
+    a, b = random_boxes(rng, (2, 3))["boxes"], random_boxes(rng, (2, 4))["boxes"]
     arrays = [driver.from_numpy(x, "float32") for x in (a, b)]
     found = driver.to_numpy(_program(driver, pairwise=True)(*arrays))
     wanted = [[[_measures(x, y) for y in ys] for x in xs] for xs, ys in zip(a, b, strict=True)]
@@ -211,7 +211,7 @@ def test_apart(driver: Driver) -> None:
     """Boxes that do not meet have an IoU of exactly 0, whatever rounding makes of their corners."""
     checks.skip_programs(driver)
     rng = np.random.default_rng(4)
-    a, b = _boxes(rng, (2, 150))["boxes"] * [3, 3, 1, 1, 1]
+    a, b = random_boxes(rng, (2, 150))["boxes"] * [3, 3, 1, 1, 1]
     apart = np.array([polygons.intersection(x, y) == 0 for x, y in zip(a, b, strict=True)])
     assert 50 < apart.sum() < 140
     arrays = [driver.from_numpy(x, "float32") for x in (a, b)]
@@ -240,7 +240,7 @@ def test_corners(driver: Driver) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
 
 
-def _losses(overlap: str, period: float | None = np.pi) -> Any:
+def pair_losses(overlap: str, period: float | None = np.pi, tau: float = 1.5) -> Any:
     def losses(query: Any, truth: Any) -> dict[str, Any]:
         a, b = query["boxes"], truth["boxes"]
         apart = a - b
@@ -255,7 +255,7 @@ def _losses(overlap: str, period: float | None = np.pi) -> Any:
         if overlap == "gwd":
             measure = measure / (a[2] * a[3] * b[2] * b[3]) ** 0.25
         distance = overlap in ("gwd", "kld")
-        loss = 1 - 1 / (1.5 + np.log(1 + measure)) if distance else 1 - measure
+        loss = 1 - 1 / (tau + np.log(1 + measure)) if distance else 1 - measure
         return {"bbox": sizes[:4].sum(), "angle": sizes[4] / np.pi, overlap: loss}
 
     return losses
@@ -268,19 +268,21 @@ def _term(overlap: Any) -> Any:
 EXAMPLES = [
     comparisons.Example(
         overlap, _term(overlap),
-        _boxes, _boxes, _losses(overlap), {"bbox": 5.0, "angle": 5.0, overlap: 4.0},
+        random_boxes, random_boxes, pair_losses(overlap), {"bbox": 5.0, "angle": 5.0, overlap: 4.0},
     )
     for overlap in ("giou", "iou", "gwd", "kld", "probiou")
 ] + [
     comparisons.Example(
         "angles as numbers",
         lambda: RotatedBoxes("iou", period=None, angle_weight=2.0, bbox_cost=1.0),
-        _boxes, _boxes, _losses("iou", None), {"bbox": 1.0, "angle": 2.0, "iou": 2.0},
+        random_boxes, random_boxes, pair_losses("iou", None),
+        {"bbox": 1.0, "angle": 2.0, "iou": 2.0},
     ),
     comparisons.Example(
         "angles of squares",
         lambda: RotatedBoxes("iou", period=np.pi / 2, angle_weight=2.0, bbox_cost=1.0),
-        _boxes, _boxes, _losses("iou", np.pi / 2), {"bbox": 1.0, "angle": 2.0, "iou": 2.0},
+        random_boxes, random_boxes, pair_losses("iou", np.pi / 2),
+        {"bbox": 1.0, "angle": 2.0, "iou": 2.0},
     ),
 ]  # fmt: skip
 
@@ -306,7 +308,7 @@ def test_degenerate_pairs_of_the_term(driver: Driver, overlap: str) -> None:
 def test_classes_know_the_overlap(driver: Driver) -> None:
     checks.skip_programs(driver)
     rng = np.random.default_rng(0)
-    outputs, truth = _boxes(rng, (1, 4)), _boxes(rng, (1, 3))
+    outputs, truth = random_boxes(rng, (1, 4)), random_boxes(rng, (1, 3))
     logits = rng.normal(size=(1, 4, 2))
     criterion = hc.SetLoss([Classes(2, loss="ia_bce"), RotatedBoxes()], backend=driver.backend)
     arrays = [

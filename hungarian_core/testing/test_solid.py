@@ -134,19 +134,19 @@ def test_random_points() -> None:
         assert abs(solid.iou(a, b) - share) <= error
 
 
-def _outputs(rng: np.random.Generator, shape: tuple[int, ...], moving: int = 2) -> Any:
+def random_codes(rng: np.random.Generator, shape: tuple[int, ...], moving: int = 2) -> Any:
     codes = rng.uniform(-0.7, 0.7, (*shape, 8 + moving))
     codes[..., 6:8] = rng.choice([-1, 1], (*shape, 2)) * rng.uniform(0.2, 1.5, (*shape, 2))
     codes[..., [2, 3, 5]] += 0.7
     return {"boxes": codes}
 
 
-def _fields(rng: np.random.Generator, shape: tuple[int, ...], moving: int = 2) -> Any:
+def random_boxes(rng: np.random.Generator, shape: tuple[int, ...], moving: int = 2) -> Any:
     moves = rng.normal(size=(*shape, moving))
     return {"boxes": np.concatenate([_solids(rng, shape), moves], axis=-1)}
 
 
-def _losses(overlap: str | None, weights: Any) -> Any:
+def pair_losses(overlap: str | None, weights: Any) -> Any:
     def losses(query: Any, truth: Any) -> dict[str, Any]:
         a, b = query["boxes"], truth["boxes"]
         x, y, z, *sides, yaw = b[:7]
@@ -167,18 +167,20 @@ PUBLISHED, MATCHED = [1.0] * 8 + [0.2, 0.2], [1.0] * 8 + [0.0, 0.0]
 OWN = [0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3]
 EXAMPLES = [
     comparisons.Example(
-        "detr3d", Boxes3D, _outputs, _fields,
-        _losses(None, PUBLISHED), {"bbox": 0.25}, _losses(None, MATCHED),
+        "detr3d", Boxes3D, random_codes, random_boxes,
+        pair_losses(None, PUBLISHED), {"bbox": 0.25}, pair_losses(None, MATCHED),
     ),
     comparisons.Example(
-        "giou", lambda: Boxes3D("giou", overlap_weight=2.0, bbox_cost=0.5), _outputs, _fields,
-        _losses("giou", PUBLISHED), {"bbox": 0.5, "giou": 2.0}, _losses("giou", MATCHED),
+        "giou", lambda: Boxes3D("giou", overlap_weight=2.0, bbox_cost=0.5),
+        random_codes, random_boxes,
+        pair_losses("giou", PUBLISHED), {"bbox": 0.5, "giou": 2.0}, pair_losses("giou", MATCHED),
     ),
     comparisons.Example(
         "still",
         lambda: Boxes3D("iou", velocity=False, code_weights=OWN, overlap_cost=3.0),
-        lambda rng, shape: _outputs(rng, shape, 0), lambda rng, shape: _fields(rng, shape, 0),
-        _losses("iou", OWN), {"bbox": 0.25, "iou": 3.0}, _losses("iou", MATCHED[:8]),
+        lambda rng, shape: random_codes(rng, shape, 0),
+        lambda rng, shape: random_boxes(rng, shape, 0),
+        pair_losses("iou", OWN), {"bbox": 0.25, "iou": 3.0}, pair_losses("iou", MATCHED[:8]),
     ),
 ]  # fmt: skip
 
@@ -210,9 +212,9 @@ def test_classes_know_the_overlap(driver: Driver) -> None:
     checks.skip_programs(driver)
     criterion = hc.SetLoss([Classes(2, loss="ia_bce"), Boxes3D()], backend=driver.backend)
     rng = np.random.default_rng(0)
-    outputs = {"logits": rng.normal(size=(1, 4, 2)), **_outputs(rng, (1, 4))}
+    outputs = {"logits": rng.normal(size=(1, 4, 2)), **random_codes(rng, (1, 4))}
     arrays = {name: driver.from_numpy(x.astype(np.float32)) for name, x in outputs.items()}
-    targets = {"labels": np.array([[0, 1]]), **_fields(rng, (1, 2))}
+    targets = {"labels": np.array([[0, 1]]), **random_boxes(rng, (1, 2))}
     fields = {name: driver.from_numpy(x) for name, x in targets.items()}
     found = criterion(arrays, fields)
     assert np.isfinite(float(driver.to_numpy(found.losses["class"])))

@@ -21,7 +21,7 @@ def _ends(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndar
     return {"spans": np.cumsum(rng.uniform(0.1, 0.6, (*shape, 2)), axis=-1)}
 
 
-def _losses(form: str) -> Any:
+def pair_losses(form: str) -> Any:
     def losses(query: Any, truth: Any) -> dict[str, Any]:
         a, b = query["spans"], truth["spans"]
         apart = a - b
@@ -35,12 +35,12 @@ def _losses(form: str) -> Any:
 
 EXAMPLES = (
     comparisons.Example(
-        "cxw", Spans, _spans, _spans, _losses("cxw"), {"span": 10.0, "giou": 1.0}
+        "cxw", Spans, _spans, _spans, pair_losses("cxw"), {"span": 10.0, "giou": 1.0}
     ),
     comparisons.Example(
         "xx",
         lambda: Spans(span_weight=2.0, giou_weight=3.0, span_cost=0.5, giou_cost=4.0, format="xx"),
-        _ends, _ends, _losses("xx"), {"span": 0.5, "giou": 4.0},
+        _ends, _ends, pair_losses("xx"), {"span": 0.5, "giou": 4.0},
     ),
 )  # fmt: skip
 

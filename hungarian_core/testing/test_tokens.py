@@ -62,7 +62,7 @@ def _log_probabilities(x: Any, there: Any) -> Any:
     return np.where(there, x - np.log(np.where(there, np.exp(x), 0).sum()), 0)
 
 
-def _cost(x: Any, there: Any, share: Any, label: Any, o: dict[str, Any]) -> Any:
+def token_cost(x: Any, there: Any, share: Any, label: Any, o: dict[str, Any]) -> Any:
     """Return the cost of a query for an object."""
     if o["loss"] == "softmax":
         return -(share * np.where(there, np.exp(_log_probabilities(x, there)), 0)).sum()
@@ -75,7 +75,7 @@ def _cost(x: Any, there: Any, share: Any, label: Any, o: dict[str, Any]) -> Any:
     return (share * (wrong - right)).sum()
 
 
-def _loss(x: Any, there: Any, share: Any, label: Any, o: dict[str, Any]) -> Any:
+def token_loss(x: Any, there: Any, share: Any, label: Any, o: dict[str, Any]) -> Any:
     """Return the loss of a query for an object, or for none: then there is no label."""
     if o["loss"] == "softmax":
         if not label.any():
@@ -110,7 +110,8 @@ def _expected(data: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[Any
         shares, labels = maps / maps.sum(-1, keepdims=True), maps > 0
         objects = np.flatnonzero(MASK[b])
         costs = [
-            [_cost(x, there, shares[i], labels[i], o) for x in logits[layer, b]] for i in objects
+            [token_cost(x, there, shares[i], labels[i], o) for x in logits[layer, b]]
+            for i in objects
         ]
         i, j = linear_sum_assignment(np.array(costs))
         col4row[layer, b, objects[i]] = j
@@ -122,9 +123,9 @@ def _expected(data: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[Any
             weight = (data["weights"][b, k] if k >= 0 else 1.0) * o["weight"] / counted
 
             x = logits[layer, b, q]
-            losses[layer] += weight * _loss(x, there, share, label > 0, o)
+            losses[layer] += weight * token_loss(x, there, share, label > 0, o)
             for c in range(TOKENS):
-                moved = _loss(
+                moved = token_loss(
                     x + detection.STEP * 1j * np.eye(TOKENS)[c], there, share, label > 0, o
                 )
                 slopes[layer, b, q, c] = weight * moved.imag / detection.STEP
@@ -239,7 +240,7 @@ def test_infinite_logits_cost_what_they_say(driver: Driver, cost: Any) -> None:
     assert driver.to_numpy(out.assignment.col4row).tolist() == [[2]]
 
 
-def _alignment(x: Any, named: Any, there: Any) -> Any:
+def alignment(x: Any, named: Any, there: Any) -> Any:
     """Return the loss of every query of an image, by a loop over tokens and queries."""
     losses = np.zeros(len(x), x.dtype)
     for q, c in np.argwhere(named):
@@ -273,7 +274,7 @@ def test_alignment(driver: Driver) -> None:
         for b in range(IMAGES):
             counted = (row4col[b] >= 0) & ~IGNORE[b, row4col[b]]
             named = maps[b, row4col[b]] & counted[:, None]
-            each = _alignment(x[layer, b] / 0.5, named, THERE[b])
+            each = alignment(x[layer, b] / 0.5, named, THERE[b])
             total = total + (each * np.where(counted, data["weights"][b, row4col[b]], 0)).sum()
         return 2 * total / IMAGES
 

@@ -25,13 +25,13 @@ from hungarian_core.testing.test_edges import (
 )
 
 
-def _votes(rows: np.ndarray) -> np.ndarray:
+def votes(rows: np.ndarray) -> np.ndarray:
     """Return the objects that most layers `(L, B, Q)` say, of equal ones the first."""
     found = np.full(rows.shape[1:], -1)
     for b, q in np.ndindex(found.shape):
-        votes = Counter(int(x) for x in rows[:, b, q] if x >= 0)
-        if votes:
-            found[b, q] = min(votes, key=lambda m: (-votes[m], m))
+        said = Counter(int(x) for x in rows[:, b, q] if x >= 0)
+        if said:
+            found[b, q] = min(said, key=lambda m: (-said[m], m))
     return found
 
 
@@ -41,7 +41,7 @@ def test_the_union_of_layers(driver: Driver) -> None:
     found = driver.trace(lambda x: union_of_layers(x, backend=driver.backend))(
         driver.from_numpy(rows)
     )
-    expected = _votes(rows)
+    expected = votes(rows)
     assert (expected == -1).any()
     np.testing.assert_array_equal(driver.to_numpy(found), expected)
 
@@ -75,7 +75,7 @@ def test_shared_terms_take_the_union(driver: Driver, groups: int) -> None:
     rows = driver.to_numpy(own.assignment.row4col)
     np.testing.assert_array_equal(driver.to_numpy(found.assignment.row4col), rows)
     np.testing.assert_array_equal(driver.to_numpy(criterion.match(outputs, fields).row4col), rows)
-    union = _votes(rows.reshape(shape))
+    union = votes(rows.reshape(shape))
     assert (union >= 0).sum() > groups * MASK.sum()
     given = driver.from_numpy(union)
     shared = hc.SetLoss([boxes, edges], **options)(outputs, fields, assignment=given)
@@ -107,7 +107,7 @@ def test_the_union_in_a_program(driver: Driver) -> None:
     own = hc.SetLoss([classes, Boxes()], backend="numpy")
     truth = {name: driver.to_numpy(x) for name, x in fields.items()}
     rows = own.match({"boxes": boxes, "logits": logits}, truth).row4col
-    union = _votes(rows)
+    union = votes(rows)
 
     def program(boxes: Any, logits: Any) -> Any:
         return criterion({"boxes": boxes, "logits": logits}, fields).total
