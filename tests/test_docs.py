@@ -18,10 +18,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hungarian_core import Backend
+from hungarian_core.losses.base import Loss
+from hungarian_core.terms import Term
+from hungarian_core.testing.test_fields import FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -181,6 +185,34 @@ def test_the_page_on_backends_tells_every_hook() -> None:
         if callable(hook) and not name.startswith("_") and name != "readable"
     }
     assert told == hooks
+
+
+def _kinds(x: Any) -> set[str]:
+    """Return the names of what a criterion is and is made of, of the classes above them as well."""
+    found = {kind.__name__ for kind in type(x).__mro__}
+    for value in getattr(x, "__dict__", {}).values():
+        for part in value if isinstance(value, tuple) else (value,):
+            found |= _kinds(part) if isinstance(part, (Term, Loss)) else set()
+    return found
+
+
+def test_every_field_has_a_check() -> None:
+    """The suite has each row of the table of fields, with the terms and criteria in it."""
+    text = (DOCS / "sets.md").read_text(encoding="utf-8")
+    table = text.partition("\n## By field\n")[2].partition("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:1] == "|"]
+    told = {
+        row: {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", f"{terms} {criterion}")}
+        for row, terms, criterion, _ in lines[2:]
+    }
+    assert [*told] == [*dict.fromkeys(field.row for field in FIELDS)]
+    assert sum(map(len, told.values())) > 20
+    for row, names in told.items():
+        fields = [field for field in FIELDS if field.row == row]
+        criteria = {field.criterion for field in fields} - {""}
+        made = set().union(*(_kinds(field.make("numpy")) for field in fields))
+        assert names <= made | criteria, row
+        assert criteria <= names, row
 
 
 def test_readme_shows_every_framework() -> None:

@@ -17,7 +17,8 @@ pytest.register_assert_rewrite(
     *(
         f"hungarian_core.testing.{path.stem}"
         for path in Path(__file__).parent.glob("*.py")
-        if path.stem.startswith("test_") or path.stem in ("checks", "detection")
+        if path.stem.startswith("test_")
+        or path.stem in ("checks", "comparisons", "detection", "field_losses", "fields")
     )
 )
 

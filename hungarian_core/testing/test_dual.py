@@ -166,7 +166,7 @@ def _call(criterion: Any, driver: Driver, arrays: Any, fields: Any) -> Any:
 def test_by_the_formulas(driver: Driver, dtype: str) -> None:
     """Losses, matchings and, by an upstream of 1.7, slopes, in one program."""
     if dtype != "float32":
-        checks.skip_slow(driver)
+        checks.skip_programs(driver)
     checks.need(driver, dtype)
     checks.skip_lengthy(driver)
     arrays, targets = _scene(dtype)

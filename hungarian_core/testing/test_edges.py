@@ -142,7 +142,7 @@ def test_by_a_loop(driver: Driver, dtype: str) -> None:
     """
     checks.skip_lengthy(driver)
     if dtype == "float64":
-        checks.skip_slow(driver)
+        checks.skip_programs(driver)
     checks.need(driver, dtype)
     data, targets = _data(dtype)
     if dtype == "float32":

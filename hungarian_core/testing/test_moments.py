@@ -110,7 +110,7 @@ def _slopes(outputs: list[np.ndarray], fields: Any, at: np.ndarray) -> list[np.n
 def test_by_loops(driver: Driver, dtype: str) -> None:
     """The matching, the losses and, by an upstream of 1.7, the slopes, in one program."""
     if dtype != "float32":
-        checks.skip_slow(driver)
+        checks.skip_programs(driver)
     checks.need(driver, dtype)
     checks.skip_lengthy(driver)
     outputs, fields = _data(dtype)

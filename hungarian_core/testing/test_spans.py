@@ -49,7 +49,7 @@ EXAMPLES = (
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_by_a_loop(driver: Driver, example: comparisons.Example, dtype: str) -> None:
     if (str(example), dtype) != ("cxw", "float32"):
-        checks.skip_slow(driver)
+        checks.skip_programs(driver)
     comparisons.check(driver, example, dtype)
 
 

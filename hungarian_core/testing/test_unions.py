@@ -11,18 +11,9 @@ import pytest
 import hungarian_core as hc
 from hungarian_core.losses.criteria import UnionLoss, union_of_layers
 from hungarian_core.terms import Boxes, Classes, EdgeDistributions
-from hungarian_core.testing import checks, reference
+from hungarian_core.testing import checks
 from hungarian_core.testing.driver import Driver
-from hungarian_core.testing.test_edges import (
-    BINS,
-    IMAGES,
-    LAYERS,
-    MASK,
-    OBJECTS,
-    QUERIES,
-    STEP,
-    UPSTREAM,
-)
+from hungarian_core.testing.test_edges import BINS, IMAGES, LAYERS, MASK, OBJECTS
 
 
 def votes(rows: np.ndarray) -> np.ndarray:
@@ -88,46 +79,6 @@ def test_shared_terms_take_the_union(driver: Driver, groups: int) -> None:
         np.testing.assert_allclose(driver.to_numpy(x), wanted, rtol=1e-5, err_msg=name)
         total += wanted.sum()
     np.testing.assert_allclose(driver.to_numpy(found.total), total, rtol=1e-5)
-
-
-def test_the_union_in_a_program(driver: Driver) -> None:
-    """The gradient is that of the parts, by one program of one more and one less."""
-    if not driver.differentiable:
-        pytest.skip("there is no gradient")
-    checks.skip_lengthy(driver)
-    rng = np.random.default_rng(1)
-    boxes = rng.uniform(0.2, 0.6, (LAYERS, IMAGES, QUERIES, 4)).astype(np.float32)
-    logits = rng.normal(size=(LAYERS, IMAGES, QUERIES, 2)).astype(np.float32)
-    fields = {
-        "boxes": driver.from_numpy(rng.uniform(0.2, 0.6, (IMAGES, 2, 4)).astype(np.float32)),
-        "labels": driver.from_numpy(np.array([[0, 1], [1, 1]])),
-    }
-    classes = Classes(2, loss="varifocal")
-    criterion = UnionLoss([classes], [Boxes()], backend=driver.backend)
-    own = hc.SetLoss([classes, Boxes()], backend="numpy")
-    truth = {name: driver.to_numpy(x) for name, x in fields.items()}
-    rows = own.match({"boxes": boxes, "logits": logits}, truth).row4col
-    union = votes(rows)
-
-    def program(boxes: Any, logits: Any) -> Any:
-        return criterion({"boxes": boxes, "logits": logits}, fields).total
-
-    inputs = [driver.from_numpy(x) for x in (boxes, logits)]
-    above = driver.from_numpy(np.asarray(UPSTREAM, np.float32))
-    _, (found, _) = driver.value_and_grad(program, inputs, above)
-    # Of the L1 distance and the GIoU of the pairs of the union.
-    pairs, expected = (union >= 0).sum(), np.zeros(boxes.shape)
-    for layer, b, q in np.ndindex(boxes.shape[:-1]):
-        if union[b, q] < 0:
-            continue
-        y = truth["boxes"][b, union[b, q]].astype(float)
-        for k in range(4):
-            x = boxes[layer, b, q].astype(complex)
-            x[k] += STEP * 1j
-            apart = ((x - y) * np.sign((x - y).real)).sum()
-            loss = 5 * apart - 2 * reference.overlap("giou", x, y, "cxcywh")
-            expected[layer, b, q, k] = UPSTREAM * np.imag(loss) / STEP / pairs
-    np.testing.assert_allclose(driver.to_numpy(found), expected, rtol=0, atol=2e-5)
 
 
 def test_a_union_needs_layers() -> None:
