@@ -17,13 +17,21 @@ import pytest
 
 import hungarian_data as hd
 
-CLASSES = ("cell", "dot")
+CLASSES = ("cell", "dot", "eye", "fur")
 # For each image its size, and its objects: class, corner and sides in pixels from 0, crowd.
 SCENES: dict[str, tuple[tuple[int, int], list[tuple[str, tuple[int, int, int, int], bool]]]] = {
     "a": ((20, 10), [("dot", (5, 2, 10, 4), False), ("cell", (0, 0, 20, 10), True)]),
     "b": ((8, 16), []),
-    "c": ((30, 40), [("cell", (10, 20, 15, 20), False), ("cell", (0, 0, 2, 2), False)]),
+    "c": (
+        (30, 40),
+        [
+            ("fur", (10, 20, 15, 20), False),
+            ("cell", (0, 0, 2, 2), False),
+            ("eye", (3, 3, 6, 6), False),
+        ],
+    ),
 }
+IDS = {"dot": 7, "cell": 3, "fur": 90, "eye": 8}  # of COCO's categories
 SPLITS = {"train": ["a", "c"], "val": ["b"]}
 
 
@@ -72,7 +80,7 @@ def about(names: list[str]) -> dict[str, list[dict[str, Any]]]:
     content: dict[str, list[dict[str, Any]]] = {
         "images": [],
         "annotations": [],
-        "categories": [{"id": 7, "name": "dot"}, {"id": 3, "name": "cell"}],
+        "categories": [{"id": k, "name": name} for name, k in IDS.items()],
     }
     for name in reversed(names):
         (width, height), objects = SCENES[name]
@@ -85,7 +93,7 @@ def about(names: list[str]) -> dict[str, list[dict[str, Any]]]:
                 {
                     "id": image + k,
                     "image_id": image,
-                    "category_id": {"cell": 3, "dot": 7}[kind],
+                    "category_id": IDS[kind],
                     "bbox": [*box],
                     "iscrowd": int(crowd),
                 }
@@ -140,7 +148,9 @@ def test_two_layouts_of_the_same_scenes_are_one_dataset(
 def test_images_of_coco_may_lie_in_several_places(tmp_path: Path, images: str) -> None:
     folder = coco(tmp_path, images)
     check_scenes(hd.read(f"{folder}"), [*SCENES])
-    check_scenes(hd.read(folder / "annotations" / "instances_val2017.json"), SPLITS["val"])
+    file = folder / "annotations" / "instances_val2017.json"
+    check_scenes(hd.read(file), SPLITS["val"])
+    assert hd.check(file).notes == ()  # others annotate the images beside
 
 
 def test_a_split_takes_the_images_of_its_own_folder(tmp_path: Path) -> None:
@@ -179,12 +189,33 @@ def test_a_folder_for_each_split(tmp_path: Path, layout: Callable[[Path], Path])
         hd.read(tmp_path / "split", split="test")
 
 
-def test_captions_beside_boxes_are_left_out(tmp_path: Path) -> None:
+def test_other_annotations_of_the_same_images_are_left_out(tmp_path: Path) -> None:
+    """Keypoints and captions, as COCO has them, and other files without boxes."""
     folder = coco(tmp_path)
-    captions = folder / "annotations" / "captions_train2017.json"
-    captions.write_text(json.dumps({"images": [], "info": {}}))
+    keypoints = about(["a"]) | {"categories": [{"id": 1, "name": "person"}]}
+    for name, content in (("person_keypoints", keypoints), ("captions", {"images": []})):
+        path = folder / "annotations" / f"{name}_train2017.json"
+        path.write_text(json.dumps(content))
     check_scenes(hd.read(folder), [*SCENES])
     check_scenes(hd.read(folder, split="train"), SPLITS["train"])
+    path.rename(path.with_name("all.json"))
+    (folder / "annotations" / "person_keypoints_train2017.json").unlink()
+    for split in SPLITS:
+        path = folder / "annotations" / f"instances_{split}2017.json"
+        path.rename(path.with_name(f"{split}.json"))
+    report = hd.check(folder)
+    assert [x.what for x in report.notes] == ["the JSON is left out, as it annotates no boxes"]
+    assert report.splits == {"train": 2, "val": 1}
+    check_scenes(hd.read(folder), [*SCENES])
+
+
+def test_categories_of_all_files_have_to_agree(tmp_path: Path) -> None:
+    folder = coco(tmp_path)
+    path = folder / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text().replace("fur", "hair"))
+    with pytest.raises(hd.DataError, match=r"the categories of .*val2017\.json are not those of"):
+        hd.read(folder)
+    assert hd.read(folder, split="val").classes == ("cell", "dot", "eye", "hair")
 
 
 def test_splits_of_a_class_and_blank_lines(tmp_path: Path) -> None:
@@ -256,8 +287,12 @@ def test_sizes_are_those_that_pillow_finds(tmp_path: Path) -> None:
         (tmp_path / "c.jpg").write_bytes(whole[:kept])
         with pytest.raises(hd.DataError, match="cut off"):
             image_size(tmp_path / "c.jpg")
-    (tmp_path / "c.jpg").write_bytes(whole + bytes(9000))
+    # A marker may be filled up, and what follows the end is no image.
+    (tmp_path / "c.jpg").write_bytes(whole[:2] + b"\xff\xff" + whole[2:] + bytes(9000))
     assert image_size(tmp_path / "c.jpg") == (37, 21)
+    (tmp_path / "a.png").write_bytes(png((0, 4)))
+    with pytest.raises(hd.DataError, match="the header of the PNG is broken"):
+        image_size(tmp_path / "a.png")
 
 
 def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +340,7 @@ def test_the_first_problem_is_raised_and_all_are_skipped(tmp_path: Path) -> None
     assert len(warned) == 1
     assert warned[0].filename == __file__
     assert [x.path.stem for x in found.examples] == ["a", "c"]
-    assert [len(x.boxes) for x in found.examples] == [2, 1]
+    assert [len(x.boxes) for x in found.examples] == [2, 2]
     with (
         pytest.warns(UserWarning, match="has 1 problem; "),
         pytest.raises(hd.DataError, match="has no image that can be used in 'val'"),

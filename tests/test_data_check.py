@@ -234,6 +234,7 @@ def test_faults(
     lost = entry.startswith("categories") and left == 1
     assert len(report.problems) == 1 + lost + (report.images == 0)
     assert sum(report.objects.values()) == left
+    assert layout is coco or report.notes == ()
     with pytest.raises(hd.DataError) as caught:
         hd.read(folder, split=None if name != SPLIT else "train")
     assert str(caught.value).startswith(f"{found}. read(")

@@ -31,7 +31,9 @@ def scan(files: Sequence[Path], split: str | None, gathering: Gathering) -> tupl
         split: A word in the name of one of them or the name of its folder, or None for all.
         gathering: What takes what is found.
     """
-    chosen = files if split is None else _chosen(files, split)
+    # COCO has files of captions and of keypoints for the same images.
+    instances = [x for x in files if x.stem.startswith("instances")] or files
+    chosen = instances if split is None else _chosen(instances, split)
     classes: tuple[str, ...] | None = None
     for path in chosen:
         content = _load(path, gathering)
@@ -55,9 +57,8 @@ def scan(files: Sequence[Path], split: str | None, gathering: Gathering) -> tupl
 def _chosen(files: Sequence[Path], split: str) -> list[Path]:
     """Return the file of a split: its name has it as a word, as instances_train2017 has train."""
     word = re.compile(rf"(?<![A-Za-z]){re.escape(split)}(?![A-Za-z])", re.I)
-    found = [x for x in files if word.search(x.stem) or x.parent.name == split]
-    if len(found) > 1:  # beside captions and keypoints of the same images
-        found = [x for x in found if x.stem.startswith("instances")] or found
+    found = [x for x in files if word.search(x.stem)]
+    found = found or [x for x in files if x.parent.name == split]
     if len(found) != 1:
         names = ", ".join(f"{x.parent.name}/{x.name}" for x in found or files)
         raise DataError(
