@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from coco import Judge, Precision
+from coco import Judge, Precision, Truth
 from curves import save
 from torch import nn
 
 import hungarian_core as hc
 from hungarian_demo import scenes
-from hungarian_demo.scenes import CLASSES, Scenes
+from hungarian_demo.scenes import CLASSES, SIDE, Scenes
 
 GRID = 5  # queries along the side of an image
 QUERIES = GRID * GRID
@@ -105,12 +105,19 @@ def tensors(given: Scenes) -> tuple[torch.Tensor, hc.Targets]:
     return images, hc.Targets(labels, truths[..., :4], torch.tensor(given.mask))
 
 
+def truths(given: Scenes) -> list[Truth]:
+    """Return the true objects of each scene."""
+    real = [found[mask] for found, mask in zip(given.truths, given.mask, strict=True)]
+    return [Truth(x[:, :4], x[:, 4:].argmax(-1), np.zeros(len(x), bool)) for x in real]
+
+
 def train(name: str, seed: int, steps: int, held_out: int) -> list[Point]:
     """Train a detector with a loss; return how good it is on held-out scenes on the way."""
     torch.set_num_threads(1)  # the work is too small to share; the runs are shared instead
     training, unseen = data(min(SCENES, steps * BATCH), held_out, seed)
     images, targets = tensors(training)
-    judge, criterion = Judge(unseen, tensors(unseen)[0]), LOSSES[name]()
+    judge = Judge(tensors(unseen)[0], truths(unseen), CLASSES, size=(SIDE, SIDE))
+    criterion = LOSSES[name]()
     torch.manual_seed(seed)
     model = Detector()
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=1e-4)

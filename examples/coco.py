@@ -1,17 +1,16 @@
-"""The evaluation of COCO on scenes of digits, by pycocotools."""
+"""The evaluation of COCO, by pycocotools."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-
-from hungarian_demo.scenes import CLASSES, SIDE, Scenes
 
 
 class Precision(NamedTuple):
@@ -22,33 +21,67 @@ class Precision(NamedTuple):
     ap75: float
 
 
-class Judge:
-    """Says how good a detector is on held-out scenes."""
+class Truth(NamedTuple):
+    """The true objects of an image.
 
-    def __init__(self, held_out: Scenes, images: torch.Tensor) -> None:
-        self.images = images
-        found = zip(*np.nonzero(held_out.mask), strict=True)
-        truths = ((image, held_out.truths[image, k]) for image, k in found)
-        self.truth = _dataset(
-            len(images),
-            [
-                {**_annotation(image, truth[:4], int(truth[4:].argmax())), "iscrowd": 0}
-                for image, truth in truths
-            ],
-        )
+    Attributes:
+        boxes: `[n, 4]`, cxcywh relative to the image.
+        labels: `[n]`.
+        crowd: `[n]` bool, objects that are neither asked for nor counted as wrong.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+
+
+def softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of the classes without the last one, "no object"."""
+    return torch.softmax(logits, dim=-1)[..., :-1]
+
+
+class Judge:
+    """Says how good a detector is on held-out images.
+
+    Args:
+        images: `[B, channels, height, width]`, as the detector takes them.
+        truths: The true objects of each image.
+        classes: The number of classes.
+        scores: Makes scores of classes of logits.
+        size: Width and height of all images, in the unit that their objects shall be measured in.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        truths: Sequence[Truth],
+        classes: int,
+        *,
+        scores: Callable[[torch.Tensor], torch.Tensor] = softmax,
+        size: tuple[int, int],
+    ) -> None:
+        self.images, self.classes, self.scores = images, classes, scores
+        self.size = np.array(size, np.float32)
+        found = [
+            {**self._annotation(image, box, int(label)), "iscrowd": int(crowd)}
+            for image, truth in enumerate(truths)
+            for box, label, crowd in zip(*truth, strict=True)
+        ]
+        self.truth = self._dataset(found)
 
     @torch.no_grad()
     def __call__(self, model: torch.nn.Module) -> Precision:
         """Return the precision of a model; a query predicts its likeliest class, as in DETR."""
         logits, boxes = model.eval()(self.images)
         model.train()
-        scores, labels = torch.softmax(logits, dim=-1)[..., :-1].max(dim=-1)
+        scores, labels = self.scores(logits).max(dim=-1)
         predicted = [
-            {**_annotation(b, boxes[b, q].numpy(), int(labels[b, q])), "score": float(scores[b, q])}
-            for b, q in np.ndindex(tuple(scores.shape))
+            {**self._annotation(b, box, int(labels[b, q])), "score": float(scores[b, q])}
+            for b, of_image in enumerate(boxes.numpy())
+            for q, box in enumerate(of_image)
         ]
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
-            result = COCOeval(self.truth, _dataset(len(boxes), predicted), "bbox")
+            result = COCOeval(self.truth, self._dataset(predicted), "bbox")
             result.params.areaRng, result.params.areaRngLbl = [[0, 1e10]], ["all"]
             result.params.maxDets = [100]
             result.evaluate()
@@ -57,21 +90,19 @@ class Judge:
         precision = np.where(precision < 0, np.nan, precision)  # -1: a class that is not there
         return Precision(*(float(np.nanmean(precision[k])) for k in (slice(None), 0, 5)))
 
+    def _annotation(self, image: int, box: np.ndarray, label: int) -> dict[str, Any]:
+        """Return a box as COCO writes it."""
+        (x, y), (w, h) = self.size * (box[:2] - box[2:] / 2), self.size * box[2:]
+        corner = [float(value) for value in (x, y, w, h)]
+        return {"image_id": int(image), "category_id": label, "bbox": corner, "area": float(w * h)}
 
-def _annotation(image: int, box: np.ndarray, label: int) -> dict[str, Any]:
-    """Return a box, cxcywh relative to the image, as COCO writes it."""
-    (x, y), (w, h) = SIDE * (box[:2] - box[2:] / 2), SIDE * box[2:]
-    corner = [float(value) for value in (x, y, w, h)]
-    return {"image_id": int(image), "category_id": label, "bbox": corner, "area": float(w * h)}
-
-
-def _dataset(images: int, annotations: list[dict[str, Any]]) -> COCO:
-    dataset = COCO()
-    dataset.dataset = {
-        "images": [{"id": k} for k in range(images)],
-        "categories": [{"id": k} for k in range(CLASSES)],
-        "annotations": [{"id": k + 1, **each} for k, each in enumerate(annotations)],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        dataset.createIndex()
-    return dataset
+    def _dataset(self, annotations: list[dict[str, Any]]) -> COCO:
+        dataset = COCO()
+        dataset.dataset = {
+            "images": [{"id": k} for k in range(len(self.images))],
+            "categories": [{"id": k} for k in range(self.classes)],
+            "annotations": [{"id": k + 1, **each} for k, each in enumerate(annotations)],
+        }
+        with contextlib.redirect_stdout(io.StringIO()):
+            dataset.createIndex()
+        return dataset

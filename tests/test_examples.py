@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,14 +21,16 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def _run(name: str, folder: Path, *needs: str) -> tuple[dict[str, Any], str, np.ndarray]:
+def _run(
+    name: str, folder: Path, *needs: str, options: Sequence[str] = ()
+) -> tuple[dict[str, Any], str, np.ndarray]:
     """Run an example, cut short; return its figures, its table and the pixels of its picture."""
     for need in needs:
         pytest.importorskip(need, reason=f"{need} is not installed")
     from matplotlib.image import imread
 
     done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", "--quick", "--output", folder],
+        [sys.executable, EXAMPLES / f"{name}.py", "--quick", "--output", folder, *options],
         capture_output=True,
         text=True,
         timeout=300,
@@ -75,6 +80,179 @@ def test_directions(tmp_path: Path) -> None:
         np.testing.assert_allclose(in_torch[:same], in_jax[:same], rtol=1e-3)
     assert len(table.splitlines()) == 2 + len(found["degrees"])
     assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
+
+
+def _photographs(folder: Path) -> Path:
+    """Write rectangles of two classes in the layout of PASCAL VOC; return their folder."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    for k in range(16):
+        pixels = random.integers(60, size=(48, 64, 3), dtype=np.uint8)
+        root = ElementTree.Element("annotation")
+        ElementTree.SubElement(root, "filename").text = f"{k:02}.png"
+        for label in random.integers(2, size=1 + k % 3):
+            x, y = random.integers(40), random.integers(30)
+            w, h = random.integers(8, 20, size=2)
+            pixels[y : y + h, x : x + w, label] = 220
+            element = ElementTree.SubElement(root, "object")
+            ElementTree.SubElement(element, "name").text = ("circle", "square")[label]
+            box = ElementTree.SubElement(element, "bndbox")
+            corners = {"xmin": x + 1, "ymin": y + 1, "xmax": min(x + w, 64), "ymax": min(y + h, 48)}
+            for side, value in corners.items():
+                ElementTree.SubElement(box, side).text = f"{value}"
+        ElementTree.ElementTree(root).write(folder / "Annotations" / f"{k:02}.xml")
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{k:02}.png")
+    for split, (first, end) in {"train": (0, 8), "val": (8, 12), "test": (12, 16)}.items():
+        names = "".join(f"{k:02}\n" for k in range(first, end))
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
+    return folder
+
+
+REAL = ("torch", "PIL", "scipy", "matplotlib", "pycocotools")
+
+
+def test_real_detection(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    data = _photographs(tmp_path / "data")
+    losses = ("position", "detr", "focal", "varifocal", "ia_bce", "mal", "aligned", "aligned_01")
+    found, table, pixels = _run(
+        "real_detection", tmp_path, *REAL, options=[str(data), "--losses", ",".join(losses)]
+    )
+    assert found["settings"]["images"] == {"train": 8, "val": 4, "test": 4}
+    assert tuple(found["runs"]) == losses
+    for name, runs in found["runs"].items():
+        tests = [run["test"]["ap"] for run in runs]
+        assert len(tests) == 2
+        assert all(0 <= ap <= 1 for ap in tests)
+        assert [point["epoch"] for point in runs[0]["curve"]] == [1, 2]
+        assert 0 < found["losses"][name]["loss_share_of_step"] < 1
+        assert len(found["search"]["validation_ap"][name]) == 1
+        base = [run["test"]["ap"] for run in found["runs"]["detr"]]
+        ahead = found["losses"][name]["ap_less_that_of_detr"]
+        assert (ahead is None) == (name == "detr")
+        if ahead:
+            np.testing.assert_allclose(ahead["mean"], np.mean(tests) - np.mean(base), atol=1e-12)
+    assert {"processor", "cores", "versions"} <= set(found["machine"])
+    assert len(table.splitlines()) == 2 + len(losses)
+    assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
+    assert (tmp_path / "real_detection_matches.png").stat().st_size > 10_000
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the files beside the examples be imported, as a script finds them."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    for need in REAL:
+        pytest.importorskip(need, reason=f"{need} is not installed")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    before, threads = set(sys.modules), torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for path in EXAMPLES.glob("*.py"):
+        if path.stem not in before:
+            sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.usefixtures("beside")
+def test_real_detection_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    training = importlib.import_module("training")
+    data = _photographs(tmp_path / "data")
+    job = training.Job(str(data), 48, 64, 4, 3, "detr", 1e-3, 1.0, None, 0)
+    whole = training.train(job, tmp_path / "whole", resume=False)
+
+    save = training.save
+
+    def cut_off(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save", cut_off)
+    for epoch in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            training.train(job, tmp_path / "parts", resume=True)
+        found = torch.load(tmp_path / "parts" / f"{job.name}.pt", weights_only=True)
+        assert found["done"]["epoch"] == epoch
+    monkeypatch.setattr(training, "save", save)
+    parts = training.train(job, tmp_path / "parts", resume=True)
+    assert parts.curve == whole.curve
+    assert parts.test == whole.test
+    models = [
+        torch.load(tmp_path / name / f"{job.name}.pt", weights_only=True)["states"]["model"]
+        for name in ("whole", "parts")
+    ]
+    assert models[0].keys() == models[1].keys()
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+    # What is whole is read, not trained again; other settings are another run.
+    assert training.train(job, tmp_path / "parts", resume=True) == parts
+    with pytest.raises(ValueError, match="--resume"):
+        training.train(job._replace(batch=2), tmp_path / "parts", resume=True)
+
+
+@pytest.mark.usefixtures("beside")
+def test_real_detection_cuts_a_folder_without_splits(tmp_path: Path) -> None:
+    training = importlib.import_module("training")
+    data = _photographs(tmp_path / "data")
+    given = training.read(str(data))
+    for path in (data / "ImageSets" / "Main").iterdir():
+        path.unlink()
+    training.read.cache_clear()
+    found = training.read(str(data))
+    for splits, counts in ((given, (8, 4, 4)), (found, (9, 3, 4))):
+        assert tuple(len(split.examples) for split in splits.values()) == counts
+        assert len({x.path for split in splits.values() for x in split.examples}) == 16
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_flip_moves_boxes_with_their_pixels(tmp_path: Path) -> None:
+    training = importlib.import_module("training")
+    torch = importlib.import_module("torch")
+    split = training.load(str(_photographs(tmp_path / "data")), "train", 48, 64)
+    at = torch.arange(8).repeat(4)  # 32 draws of two flips
+    images, targets = training.flipped(split, at, np.random.default_rng(0))
+    kinds = set()
+    for image, k, boxes, mask in zip(images, at, targets.boxes, targets.mask, strict=True):
+        assert not targets.ignore.any()
+        for (x, y, w, h), label in zip(boxes[mask], split.targets.labels[k][mask], strict=True):
+            corner = [round(float(v)) for v in (64 * (x - w / 2), 48 * (y - h / 2))]
+            end = [round(float(v)) for v in (64 * (x + w / 2), 48 * (y + h / 2))]
+            part = image[int(label), corner[1] : end[1], corner[0] : end[0]]
+            assert bool((part > 0.7).all())
+        kinds.add(bool(torch.equal(boxes, split.targets.boxes[k])))
+    assert kinds == {True, False}
+
+
+@pytest.mark.usefixtures("beside")
+def test_intervals_and_points() -> None:
+    from scipy import stats
+
+    intervals, script = (importlib.import_module(x) for x in ("intervals", "real_detection"))
+    values = {"detr": [0.2, 0.5, 0.3], "focal": [0.3, 0.7, 0.35], "mal": [0.1, 0.5, 0.2]}
+    for each in values.values():
+        low, high = stats.t.interval(0.95, 2, np.mean(each), stats.sem(each))
+        found = intervals.mean(each)
+        np.testing.assert_allclose([found.mean - found.half, found.mean + found.half], [low, high])
+    ahead = intervals.differences(values, "detr")
+    paired = stats.ttest_rel(values["focal"], values["detr"]).confidence_interval(0.95)
+    np.testing.assert_allclose(
+        [ahead["focal"].mean - ahead["focal"].half, ahead["focal"].mean + ahead["focal"].half],
+        [paired.low, paired.high],
+    )
+    assert set(ahead) == {"focal", "mal"}
+    assert intervals.differences({"focal": [0.1]}, "detr") == {}
+    assert intervals.mean([0.25]) == (0.25, None)
+
+    tried = np.array(script.points(4))
+    for column, ends in zip(tried.T, (script.RATES, script.WEIGHTS), strict=True):
+        shares = np.log(column / ends[0]) / np.log(ends[1] / ends[0])
+        assert sorted(np.floor(4 * shares)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

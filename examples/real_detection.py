@@ -1,0 +1,252 @@
+"""Compare set losses on real images: train one detector with each, after an equal search.
+
+    python examples/real_detection.py FOLDER --output FOLDER
+
+The images and boxes are in the layout of PASCAL VOC or COCO, with splits of the names train, val
+and test; if there are none, three parts of the images in a seeded order take their places. For
+each loss the same few points, of learning rate and weight of classes, are tried with shorter
+training, and the one with the highest AP on the validation split is kept. With it, the detector
+is trained from several seeds, and judged on the test split once, in the end. The detector, the
+images and their order are the same for every loss.
+
+The output gets `real_detection.md`, the table, `real_detection.json`, every figure,
+`real_detection.png`, the curves, and `real_detection_matches.png`, images of the test split with
+their matchings; and `checkpoints/`, from which `--resume` goes on. It needs the extras `torch`,
+`scipy` and `plot`, Pillow and pycocotools. It runs on the CPU, which is enough for hundreds of
+images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import curves
+import numpy as np
+from detector import QUERIES, RECIPES
+from intervals import differences, mean, table
+from pictures import matches
+from training import TRIAL_SEED, Job, Run, read, train
+
+BASE = "detr"  # what the others are compared with
+RATES, WEIGHTS = (5e-4, 1e-2), (0.5, 8.0)  # what is searched, both by logarithm
+
+
+class Point(NamedTuple):
+    """Settings that are searched: see `Job`."""
+
+    learning_rate: float
+    class_weight: float
+
+
+def points(trials: int) -> list[Point]:
+    """Return the points that are tried, for every loss the same.
+
+    Both ranges are cut in as many parts as there are trials, and each part has one point.
+    """
+    random = np.random.default_rng(0)
+    parts = np.stack([random.permutation(trials), random.permutation(trials)], axis=-1)
+    shares = (parts + random.uniform(size=(trials, 2))) / trials
+    low, high = np.log(np.array([RATES, WEIGHTS]).T)
+    return [Point(*row) for row in np.exp(low + shares * (high - low)).tolist()]
+
+
+class Bench:
+    """Runs jobs, several at a time, and says how far it is."""
+
+    def __init__(self, checkpoints: Path, workers: int, total: int, *, resume: bool) -> None:
+        self.checkpoints, self.workers, self.resume = checkpoints, workers, resume
+        self.total, self.done, self.started = total, 0, time.perf_counter()
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Run]:
+        """Return what comes of jobs, in their order."""
+        runs = []
+        for job, run in zip(jobs, self._runs(jobs), strict=True):
+            self.done += 1
+            seconds = time.perf_counter() - self.started
+            print(
+                f"[{self.done:>3}/{self.total}] {job.name:<24} rate {job.learning_rate:.1e}  "
+                f"weight {job.class_weight:4.1f}  AP {run.curve[-1][1].ap:.3f} (val)  "
+                f"{seconds:5.0f} s",
+                flush=True,
+            )
+            runs.append(run)
+        return runs
+
+    def _runs(self, jobs: Sequence[Job]) -> Iterator[Run]:
+        if self.workers == 1:
+            for job in jobs:
+                yield train(job, self.checkpoints, resume=self.resume)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+            waiting = [
+                pool.submit(train, job, self.checkpoints, resume=self.resume) for job in jobs
+            ]
+            for future in waiting:
+                yield future.result()
+
+
+def searched(bench: Bench, common: dict[str, Any], losses: Sequence[str], tried: list[Point],
+             epochs: int) -> tuple[dict[str, Point], dict[str, list[float]]]:  # fmt: skip
+    """Return for each loss the best point, and the precision on validation of all."""
+    jobs = [
+        Job(**common, **point._asdict(), loss=loss, epochs=epochs, trial=k, seed=TRIAL_SEED)
+        for loss in losses
+        for k, point in enumerate(tried)
+    ]
+    precision = [run.curve[-1][1].ap for run in bench(jobs)]
+    by_loss = dict(zip(losses, np.reshape(precision, (len(losses), -1)).tolist(), strict=True))
+    return {loss: tried[int(np.argmax(values))] for loss, values in by_loss.items()}, by_loss
+
+
+def tabulated(found: dict[str, list[Run]], best: dict[str, Point]) -> tuple[str, dict[str, Any]]:
+    """Return the table, and its figures."""
+    tests = {name: [run.test for run in runs if run.test] for name, runs in found.items()}
+    ahead = differences({name: [x.ap for x in each] for name, each in tests.items()}, BASE)
+    rows, figures = [], {}
+    for name, runs in found.items():
+        columns = [mean(column) for column in zip(*tests[name], strict=True)]
+        share = sum(run.loss_seconds for run in runs) / sum(run.seconds for run in runs)
+        over = f"{ahead[name].mean:+.3f}" if name in ahead else ""
+        if over and ahead[name].half is not None:
+            over += f" ± {ahead[name].half:.3f}"
+        rows.append(
+            [RECIPES[name].title, *columns, over, f"{best[name].learning_rate:.1e}",
+             f"{best[name].class_weight:.1f}", f"{share:.0%}"]
+        )  # fmt: skip
+        precision = zip(("ap", "ap50", "ap75"), (x._asdict() for x in columns), strict=True)
+        figures[name] = {
+            **dict(precision),
+            "ap_less_that_of_detr": ahead[name]._asdict() if name in ahead else None,
+            "loss_share_of_step": share,
+        }
+    head = ["loss", "AP", "AP50", "AP75", "AP less DETR's", "learning rate", "class weight",
+            "loss in a step"]  # fmt: skip
+    return table(head, rows), figures
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were made on."""
+    names = ("numpy", "torch", "hungarian-core", "pycocotools", "pillow")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in names},
+    }
+
+
+def _processor() -> str:
+    try:  # Linux; elsewhere platform says it
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor()
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="images and boxes, as of PASCAL VOC or COCO")
+    parser.add_argument("--output", type=Path, default=Path(), help="a folder (the current one)")
+    parser.add_argument("--losses", default=",".join(RECIPES), help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="their number (%(default)s)")
+    parser.add_argument("--trials", type=int, default=4, help="per loss (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=30, help="(%(default)s)")
+    parser.add_argument("--search-epochs", type=int, help="of a trial (half of --epochs)")
+    parser.add_argument("--size", default="160x120", help="of images, in pixels (%(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="images in a step (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
+    parser.add_argument("--quick", action="store_true", help="2 epochs: only see that it runs")
+    given = parser.parse_args(argv)
+    if given.quick:
+        given.epochs, given.search_epochs, given.seeds, given.trials = 2, 1, 2, 1
+        given.size, given.workers = "64x48", 1
+    given.losses = given.losses.split(",")
+    if unknown := [name for name in given.losses if name not in RECIPES]:
+        parser.error(f"no such loss: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    try:
+        given.width, given.height = (int(side) for side in given.size.split("x"))
+    except ValueError:
+        parser.error(f"--size is {given.size!r}; expected width x height, such as 160x120")
+    given.search_epochs = given.search_epochs or math.ceil(given.epochs / 2)
+    numbers = ("seeds", "trials", "epochs", "search_epochs", "width", "height", "batch", "workers")
+    for name in numbers:
+        if getattr(given, name) < 1:
+            parser.error(f"{name} is {getattr(given, name)}; expected 1 or more")
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the experiment and write what came out."""
+    given = arguments(argv)
+    folder = str(given.folder)
+    images = {name: len(split.examples) for name, split in read(folder).items()}
+    classes = read(folder)["train"].classes
+    print(f"{folder}: {images} images, classes {', '.join(classes)}")
+    common = {"folder": folder, "height": given.height, "width": given.width, "batch": given.batch}
+    total = len(given.losses) * (given.trials + given.seeds)
+    checkpoints = given.output / "checkpoints"
+    bench = Bench(checkpoints, given.workers, total, resume=given.resume)
+    tried = points(given.trials)
+    best, search = searched(bench, common, given.losses, tried, given.search_epochs)
+    jobs = [
+        Job(**common, **best[loss]._asdict(), loss=loss, epochs=given.epochs, trial=None, seed=seed)
+        for loss in given.losses
+        for seed in range(given.seeds)
+    ]
+    runs = iter(bench(jobs))
+    found = {loss: [next(runs) for _ in range(given.seeds)] for loss in given.losses}
+
+    text, figures = tabulated(found, best)
+    path = given.output / "real_detection.png"
+    path.with_suffix(".md").write_text(text)
+    settings = {"width": given.width, "height": given.height, "batch": given.batch,
+                "epochs": given.epochs, "search_epochs": given.search_epochs,
+                "seeds": given.seeds, "queries": QUERIES, "images": images,
+                "classes": classes, "workers": given.workers}  # fmt: skip
+    everything = {
+        "settings": settings,
+        "machine": machine(),
+        "search": {"points": [x._asdict() for x in tried], "validation_ap": search},
+        "losses": figures,
+        "runs": {name: [_record(run) for run in runs] for name, runs in found.items()},
+    }
+    path.with_suffix(".json").write_text(json.dumps(everything, indent=1) + "\n")
+    columns = {RECIPES[name].title: [_columns(x) for x in each] for name, each in found.items()}
+    curves.save(columns, path, images="the validation split", steps="epochs", top=None)
+    picture = path.with_name("real_detection_matches.png")
+    matches([job for job in jobs if job.seed == 0], checkpoints, picture)
+    seconds = time.perf_counter() - bench.started
+    print(f"\n{text}\n{path} and {picture} show it. All took {seconds:.0f} s.")
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """Return a run as it is written down."""
+    curve = [{"epoch": epoch, **precision._asdict()} for epoch, precision in run.curve]
+    test = run.test and run.test._asdict()
+    return {**run._asdict(), "curve": curve, "test": test}
+
+
+def _columns(run: Run) -> curves.Curve:
+    """Return epochs, AP and AP50 of the curve of a run."""
+    epochs, precisions = zip(*run.curve, strict=True)
+    return list(epochs), [p.ap for p in precisions], [p.ap50 for p in precisions]
+
+
+if __name__ == "__main__":
+    main()
