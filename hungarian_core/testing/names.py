@@ -20,6 +20,7 @@ def tree(module: str) -> ast.Module:
     return ast.parse((CORE / module).read_text(encoding="utf-8"))
 
 
+@functools.cache
 def asked_for(module: str) -> frozenset[str]:
     """Return the names that a module asks of a namespace, which is always called `xp`."""
     return frozenset(
