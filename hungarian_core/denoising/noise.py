@@ -1,91 +1,23 @@
-"""Queries that are to become the true objects again from which they were made with noise.
-
-A decoder learns faster if, beside its own queries, it gets labels and boxes of true objects that
-are a little wrong, and is to put them right: it is known which object is whose, so nothing has to
-be matched. There are several groups of such queries, in each of which every object is there once
-(DN-DETR), or once near its place and once farther off, where it is to become nothing (DINO).
-
-- `contrastive_queries`: near and far ones, as DINO, RT-DETR and D-FINE have them;
-- `denoising_queries`: near ones only, as DN-DETR has them;
-- `inverse_sigmoid`: boxes as reference points that a decoder adds to before its sigmoid.
-
-Noise is a function of the seed, the image, the object, and the group: the same in every framework
-and on every device, eagerly and in programs, however many objects images are padded to and
-however many groups there are. Take another seed in each step, and on each worker.
-"""
+"""Make queries for denoising."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from hungarian_core import _checks as core_checks
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core._dtypes import solving_dtype
-from hungarian_core._registry import backend_of, get_backend
+from hungarian_core._registry import get_backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.costs.classes import as_index
+from hungarian_core.denoising.queries import DenoisingQueries
 from hungarian_core.relaxations import _checks as noise_checks
 from hungarian_core.relaxations.noise import key_of, threefry, uniform
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.targets import TargetForms, Targets, as_fields, pad_fields
 
-__all__ = ["DenoisingQueries", "contrastive_queries", "denoising_queries", "inverse_sigmoid"]
-__dir__ = __all__.copy
-
 _WANTED: dict[str, checks.Extents] = {"labels": (), "boxes": (4,)}
-
-
-class DenoisingQueries(NamedTuple):
-    """D queries per image, made from its true objects: a tuple of arrays, hence a pytree.
-
-    They come in groups, each with the M objects in their order, then, of contrastive queries, the
-    M objects again for those that are to become nothing.
-
-    Attributes:
-        labels: `(B, D)` index, the classes, some of them wrong; `num_classes` where there is no
-            object, for which an embedding has one more row.
-        boxes: `(B, D, 4)` in cxcywh, within the image, a constant; 0 where there is no object.
-        assignment: `(B, D)` index, the object that each is to become, or -1: what `SetLoss` and
-            `DetrLoss` take as ``assignment=``.
-        mask: `(B, D)` bool, True where there is an object, whether to become it or not. Published
-            losses grade the others too, as queries without an object; with this as
-            ``query_mask=`` they are left out.
-        group: `(D,)` index, the group of each.
-
-    Examples:
-        >>> targets = [{"labels": np.array([1]), "boxes": np.array([[0.5, 0.5, 0.2, 0.2]])}]
-        >>> noised = hc.denoising.contrastive_queries(targets, 3, seed=0, groups=2)
-        >>> noised.assignment
-        array([[ 0, -1,  0, -1]])
-        >>> noised.attention_mask(1)
-        array([[ True,  True, False, False,  True],
-               [ True,  True, False, False,  True],
-               [False, False,  True,  True,  True],
-               [False, False,  True,  True,  True],
-               [False, False, False, False,  True]])
-    """
-
-    labels: Array
-    boxes: Array
-    assignment: Array
-    mask: Array
-    group: Array
-
-    def attention_mask(self, num_queries: int) -> Array:
-        """Return which query may look at which, `(D + Q, D + Q)` bool, the Q usual ones behind.
-
-        Rows are those who look. Nobody but its own group sees a query for denoising, since it
-        tells where objects are. True is for those who may look, as in
-        ``scaled_dot_product_attention``, Flax and Keras; ``torch.nn.MultiheadAttention`` takes
-        the inverse.
-        """
-        core_checks.whole("num_queries", num_queries, 0, "how many other queries there are")
-        backend = backend_of(self.group)
-        xp = backend.namespace(self.group)
-        usual = xp.zeros_like(self.group[:1]) - 1
-        group = xp.concat([self.group, xp.broadcast_to(usual, (num_queries,))], axis=0)
-        return (group[None, :] == group[:, None]) | (group < 0)[None, :]
 
 
 @skip_autograph
