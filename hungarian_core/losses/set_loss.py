@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hungarian_core import _checks
@@ -10,7 +10,6 @@ from hungarian_core._backend import Array, Backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs.classes import times
-from hungarian_core.costs.weighted import sum_of
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import (
     Call,
@@ -22,14 +21,9 @@ from hungarian_core.losses.call import (
     wanted_by,
     without_failed,
 )
+from hungarian_core.losses.evaluation import logs_of_terms, losses_of_terms
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
-from hungarian_core.losses.sums import (
-    divisors,
-    there,
-    weighed_pairs,
-    weighed_queries,
-    without_ignored,
-)
+from hungarian_core.losses.sums import divisors
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import Matches, matches_of
@@ -300,7 +294,7 @@ class SetLoss(Loss):
     ) -> SetLosses:
         """Add up what the terms say of a matching."""
         problems, xp = call.problems, call.problems.xp
-        each, label_weights = self._of_terms(call, kernels, matches)
+        each, label_weights = losses_of_terms(self.terms, self.match_by, call, kernels, matches)
         of_images = None if image_weights is None else image_column(image_weights, problems)
         counts, label_counts = divisors(
             self.normalize, self.denominator == "global", matches, label_weights, num_objects
@@ -320,80 +314,10 @@ class SetLoss(Loss):
 
         losses = {name: reduced(name, x) for name, x in each.items()}
         total = xp.sum(xp.stack([*losses.values()]), axis=(0, 1))
-        logs = self._logs(call, kernels, matches, losses, reduced) if self.log else {}
+        logs = {}
+        if self.log:
+            logs = logs_of_terms(self.terms, self.match_by, call, kernels, matches, losses, reduced)
         if not problems.layered:
             losses = {name: x[0, ...] for name, x in losses.items()}
             logs = {name: x[0, ...] for name, x in logs.items()}
         return SetLosses(total, losses, logs, matching)
-
-    def _of_terms(
-        self, call: Call, kernels: Kernels, matches: Matches
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return the losses `[N, P]` of pairs or `[N, Q]` of queries by name, weighed by object.
-
-        And of those of queries that have such, the weights `[N, Q]` of what they are to say.
-        """
-        problems, backend = call.problems, call.problems.backend
-        each: dict[str, Array] = {}
-        label_weights: dict[str, Array] = {}
-        iou = self._iou(call, matches)
-        for place, (term, read) in enumerate(zip(self.terms, call.inputs, strict=True)):
-            of_pairs = kernels.pair_losses(place, matches)
-            shape = backend.shape(matches.counted)
-            _contract.returned(term, "pair_losses", of_pairs, shape, backend, term.weights)
-            each.update({name: weighed_pairs(x, matches) for name, x in of_pairs.items()})
-            if type(term).query_losses is Term.query_losses:
-                continue
-            found = term.query_losses(
-                problems, read, kernels.summaries(place), matches, iou if term.needs_iou else None
-            )
-            shape = (problems.size, problems.queries)
-            _contract.query_losses(term, found, shape, backend)
-            for name, x in found.losses.items():
-                each.update({name: weighed_queries(x, found.weighed, matches)})
-                # A matching is one of least loss only if all losses are divided by one number.
-                if found.label_weights is not None and self.match_by == "cost":
-                    counted = without_ignored(found.label_weights, matches)
-                    label_weights.update({name: there(counted, problems)})
-        return each, label_weights
-
-    def _iou(self, call: Call, matches: Matches) -> Array | None:
-        """Return the IoU `[N, Q]` of queries with their objects, if a term needs it."""
-        if not any(term.needs_iou for term in self.terms):
-            return None
-        for term, read in zip(self.terms, call.inputs, strict=True):
-            iou = term.iou(call.problems, read, matches) if term.tells_iou() else None
-            if iou is not None:
-                return matches.from_pairs(iou)
-        return None
-
-    def _logs(
-        self,
-        call: Call,
-        kernels: Kernels,
-        matches: Matches,
-        losses: dict[str, Array],
-        reduced: Callable[[str, Array], Array],
-    ) -> dict[str, Array]:
-        """Return what is for logging, `[L]` or `[L, B]` each."""
-        problems = call.problems
-        logs: dict[str, Array] = {}
-        background = None
-        for place, (term, read) in enumerate(zip(self.terms, call.inputs, strict=True)):
-            if type(term).logs is not Term.logs:
-                logs.update(term.logs(problems, read, kernels.summaries(place), matches))
-            if self.match_by == "loss":
-                alone = term.unmatched_losses(problems, read, kernels.summaries(place))
-                _contract.returned(
-                    term, "unmatched_losses", alone, (problems.size, problems.queries),
-                    problems.backend, term.weights,
-                )  # fmt: skip
-                for name, x in alone.items():
-                    part = reduced(name, there(x, problems))
-                    background = part if background is None else background + part
-        if self.match_by == "loss":
-            if background is None:
-                background = problems.backend.stop_gradient(sum_of(losses)) * 0
-            together = problems.backend.stop_gradient(sum_of(losses))
-            logs.update({"assigned": together - background, "background": background})
-        return logs
