@@ -29,10 +29,11 @@ from hungarian_core.capacities import ManyAssignment, assign_many
 from hungarian_core.gradients import assignment_cost, fenchel_young_loss
 from hungarian_core.losses import criteria
 from hungarian_core.losses.aligned import AlignedDetrLoss, AlignedLosses
-from hungarian_core.losses.detr import DetectionLosses, DetrLoss, MaskLoss
+from hungarian_core.losses.detr import DetrLoss, MaskLoss
 from hungarian_core.losses.matched import HungarianLoss, compute_euclidean_distance, loss
 from hungarian_core.losses.permutation import pit_loss
-from hungarian_core.losses.set_loss import SetLoss, SetLosses
+from hungarian_core.losses.results import DetectionLosses, SetLosses
+from hungarian_core.losses.set_loss import SetLoss
 
 if TYPE_CHECKING:
     from hungarian_core.inspection import Explanation, StabilityMeter, explain, plot_matches

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hungarian_core import SetLoss
-from hungarian_core.losses.set_loss import SetLosses
+from hungarian_core.losses.results import SetLosses
 from hungarian_core.terms import Boxes, Classes, Masks, Pairs, Term
 from hungarian_core.terms.class_losses import ClassLossName
 from hungarian_torch._backend import backend

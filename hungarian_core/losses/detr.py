@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
@@ -14,6 +14,7 @@ from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost
 from hungarian_core.losses.base import Loss, OfCriterion
 from hungarian_core.losses.presets import PRESETS
+from hungarian_core.losses.results import DetectionLosses
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.boxes import Boxes
@@ -31,39 +32,6 @@ class MaskLoss(Masks):
         >>> hc.DetrLoss(3, masks=hc.MaskLoss("bce", mask_weight=5.0, dice_weight=5.0)).masks.pixels
         'bce'
     """
-
-
-class DetectionLosses(NamedTuple):
-    """What `DetrLoss` returns: a named tuple of arrays, hence a pytree.
-
-    A term has the shape `(L,)` if there are L layers, else `()`; with ``reduction="none"`` the
-    axis of the images `(B,)` comes last. Terms are weighted: `total` is their sum, over the layers
-    too.
-
-    Attributes:
-        total: `()`, what to minimise, or `(B,)` with ``reduction="none"``.
-        class_: The loss of the classes, of all queries.
-        bbox: The L1 distance of matched boxes.
-        giou: One less the GIoU of matched boxes.
-        mask: The loss of the pixels of matched masks; 0 without masks.
-        dice: The dice loss of matched masks; 0 without masks.
-        cardinality_error: Mean absolute error of the number of objects predicted per image;
-            `(L,)` or `()`. For logging.
-        class_error: Percentage of matched queries whose highest-scoring class is wrong; `(L,)` or
-            `()`. For logging.
-        assignment: The matching, with batch axes `(B,)`, or `(L, B)` if there are layers, and
-            `groups` behind them if there are several. Rows are true objects, columns are queries.
-    """
-
-    total: Array
-    class_: Array
-    bbox: Array
-    giou: Array
-    mask: Array
-    dice: Array
-    cardinality_error: Array
-    class_error: Array
-    assignment: Assignment
 
 
 @skip_autograph

@@ -14,7 +14,8 @@ from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Nan, Solver
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.base import Loss
-from hungarian_core.losses.set_loss import SetLoss, SetLosses
+from hungarian_core.losses.results import SetLosses
+from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms.class_inputs import ClassInputs
 from hungarian_core.terms.classes import Classes
 from hungarian_core.terms.problems import MatchingProblems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from hungarian_core import _checks
 from hungarian_core._backend import Array, Backend
@@ -23,37 +23,13 @@ from hungarian_core.losses.call import (
 )
 from hungarian_core.losses.evaluation import logs_of_terms, losses_of_terms
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
+from hungarian_core.losses.results import SetLosses
 from hungarian_core.losses.sums import divisors
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import Matches, matches_of
 from hungarian_core.terms.targets import TargetForms, pad_fields
 from hungarian_core.terms.term import Term
-
-
-class SetLosses(NamedTuple):
-    """What `SetLoss` returns: a named tuple of arrays and dicts of arrays, hence a pytree.
-
-    A loss has the shape `(L,)` if there are L layers, else `()`; with ``reduction="none"`` the
-    axis of the images `(B,)` comes last.
-
-    Attributes:
-        total: `()`, what to minimise, or `(B,)` with ``reduction="none"``.
-        losses: The weighted losses by name; `total` is their sum, over the layers too.
-        logs: Numbers for logging by name, without gradient; of `Classes` ``"cardinality_error"``,
-            the mean absolute error of the number of objects predicted per image, and
-            ``"class_error"``, the percentage of matched queries whose highest-scoring class is
-            wrong. With ``match_by="loss"`` also ``"assigned"``, the sum of the costs of the
-            matched pairs, and ``"background"``, the loss if no query had an object.
-        assignment: The matching, with batch axes `(B,)`, or `(L, B)` if there are layers, and
-            `groups` behind them if there are several. Rows are true objects, columns are queries.
-            A matching that was given comes back as it was.
-    """
-
-    total: Array
-    losses: dict[str, Array]
-    logs: dict[str, Array]
-    assignment: Assignment | Array
 
 
 @skip_autograph

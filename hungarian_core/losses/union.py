@@ -15,7 +15,8 @@ from hungarian_core.capacities import ManyAssignment
 from hungarian_core.costs.classes import as_index
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import Outputs
-from hungarian_core.losses.set_loss import SetLoss, SetLosses
+from hungarian_core.losses.results import SetLosses
+from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
 from hungarian_core.terms.targets import TargetForms

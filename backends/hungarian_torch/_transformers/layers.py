@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from hungarian_core import DetrLoss
-from hungarian_core.losses.set_loss import SetLoss, SetLosses
+from hungarian_core.losses.results import SetLosses
+from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.losses.union import UnionLoss
 from hungarian_torch._backend import backend
 
