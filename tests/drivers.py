@@ -133,6 +133,8 @@ def _pick(result: Any) -> Any:
     if isinstance(result, tuple):
         picked = [_pick(x) for x in result]
         return type(result)(*picked) if hasattr(result, "_fields") else tuple(picked)
+    if isinstance(result, dict):
+        return {name: _pick(x) for name, x in result.items()}
     return result[1]
 
 

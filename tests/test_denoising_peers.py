@@ -122,8 +122,49 @@ def test_loss_of_rt_detr() -> None:
         {**layers[0], "dn_auxiliary_outputs": layers, "denoising_meta_values": meta}, targets
     )
     criterion = hc.DetrLoss.preset("rt_detr", num_classes=CLASSES)
-    found = criterion(logits, boxes, targets, assignment=made.assignment)
-    for name, x in (("vfl", found.class_), ("bbox", found.bbox), ("giou", found.giou)):
+    denoised = hc.denoising.Denoised(made, {"logits": logits, "boxes": boxes})
+    found = criterion(logits, boxes, targets, denoising=denoised).denoising
+    for name, of_theirs in (("class", "vfl"), ("bbox", "bbox"), ("giou", "giou")):
         for layer in range(2):
-            wanted = float(published[f"loss_{name}_dn_{layer}"])
-            assert float(x[layer]) == pytest.approx(wanted, rel=1e-10)
+            wanted = float(published[f"loss_{of_theirs}_dn_{layer}"])
+            assert float(found[name][layer]) == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (0, 0)])
+def test_workers_ask_each_other_once(
+    counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a worker has objects, or queries for denoising, or not; DINO's number of objects.
+
+    Three workers stand for what all have together: 9 objects more than this one.
+    """
+    targets, rng = _targets(counts), np.random.default_rng(1)
+    made = hc.denoising.contrastive_queries(targets, CLASSES, seed=0, groups=4)
+
+    def outputs(queries: int) -> dict[str, Any]:
+        boxes = torch.from_numpy(rng.uniform(0.2, 0.6, (2, 2, queries, 4)))
+        return {"logits": torch.zeros(2, 2, queries, CLASSES).double(), "boxes": boxes}
+
+    own, denoised = outputs(9), hc.denoising.Denoised(made, outputs(made.group.shape[0]))
+    terms: Any = [hc.terms.Classes(CLASSES, loss="focal")], [hc.terms.Boxes()]
+    loss = hc.SetLoss([*terms[0], *terms[1]])
+    alone = loss(own, targets, denoising=denoised)
+    asked: list[Any] = []
+
+    def all_reduce(self: Any, x: Any) -> Any:
+        asked.append(x)
+        return x + torch.tensor([9.0, 2.0]) if len(x) == 2 else 3 * x
+
+    monkeypatch.setattr(type(hc.get_backend("torch")), "all_reduce", all_reduce)
+    loss(own, targets)
+    found = loss(own, targets, denoising=denoised)
+    assert len(asked) == 2
+    share = max(sum(counts), 1) / max((sum(counts) + 9) / 3, 1)
+    for name, x in alone.losses.items():
+        torch.testing.assert_close(found.losses[name], x * share, msg=name)
+    union, numbers = hc.criteria.UnionLoss(*terms), []
+    for given in (None, denoised):
+        asked.clear()
+        union(own, targets, denoising=given)
+        numbers.append([x.shape for x in asked])
+    assert numbers[0] == numbers[1]

@@ -297,6 +297,14 @@ def test_denoising_of_the_authors() -> None:
     found = loss(
         {**of_decoder, "edges": edges, "balance": balance}, targets, assignment=given
     ).losses["ddf"]
+    # Of itself it takes the same, beside the losses of the model's own queries.
+    made = hc.denoising.contrastive_queries(targets, CLASSES, seed=0, groups=GROUPS)
+    assert (made.assignment == given).all()
+    both = loss(outputs, targets, denoising=hc.denoising.Denoised(made, of_decoder))
+    torch.testing.assert_close(both.losses["ddf_dn"], found.detach(), rtol=1e-12, atol=0)
+    plain = loss(outputs, targets)
+    assert [*both.losses] == [*plain.losses, *(f"{name}_dn" for name in plain.losses)]
+    torch.testing.assert_close(both.total, sum(x.sum() for x in both.losses.values()))
     theirs = noised["edges"].clone().requires_grad_()
     matched, (positive, negative) = given >= 0, balance.double() ** 0.5
     expected = []

@@ -16,7 +16,7 @@ from hungarian_core import (
     bind,
 )
 from hungarian_core.assigners import Assigned
-from hungarian_core.denoising import DenoisingQueries
+from hungarian_core.denoising import Denoised, DenoisingQueries
 from hungarian_core.losses.criteria import DualLosses
 from hungarian_jax._backend import JaxBackend, backend
 
@@ -41,7 +41,7 @@ except ModuleNotFoundError as _error:
         raise
 else:
     _KINDS = (AlignedLosses, Assignment, DetectionLosses, DenoisingQueries, ManyAssignment)
-    for _kind in (*_KINDS, Assigned, DualLosses, Relaxation, SetLosses, Targets):
+    for _kind in (*_KINDS, Assigned, Denoised, DualLosses, Relaxation, SetLosses, Targets):
         _export.register_namedtuple_serialization(
             _kind, serialized_name=f"hungarian_core.{_kind.__name__}"
         )

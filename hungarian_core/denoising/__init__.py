@@ -7,7 +7,8 @@ be matched. There are several groups of such queries, in each of which every obj
 
 - `contrastive_queries`: near and far ones, as DINO, RT-DETR and D-FINE have them;
 - `denoising_queries`: near ones only, as DN-DETR has them;
-- `inverse_sigmoid`: boxes as reference points that a decoder adds to before its sigmoid.
+- `inverse_sigmoid`: boxes as reference points that a decoder adds to before its sigmoid;
+- `Denoised`: what the model made of them, for the ``denoising=`` of a loss.
 
 Noise is a function of the seed, the image, the object, and the group: the same in every framework
 and on every device, eagerly and in programs, however many objects images are padded to and
@@ -19,7 +20,13 @@ from hungarian_core.denoising.noise import (
     denoising_queries,
     inverse_sigmoid,
 )
-from hungarian_core.denoising.queries import DenoisingQueries
+from hungarian_core.denoising.queries import Denoised, DenoisingQueries
 
-__all__ = ["DenoisingQueries", "contrastive_queries", "denoising_queries", "inverse_sigmoid"]
+__all__ = [
+    "Denoised",
+    "DenoisingQueries",
+    "contrastive_queries",
+    "denoising_queries",
+    "inverse_sigmoid",
+]
 __dir__ = __all__.copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from hungarian_core import _checks
@@ -59,3 +60,31 @@ class DenoisingQueries(NamedTuple):
         usual = xp.zeros_like(self.group[:1]) - 1
         group = xp.concat([self.group, xp.broadcast_to(usual, (num_queries,))], axis=0)
         return (group[None, :] == group[:, None]) | (group < 0)[None, :]
+
+
+class Denoised(NamedTuple):
+    """What a model has made of queries for denoising, as losses take it: ``denoising=``.
+
+    Attributes:
+        queries: The queries, D per image.
+        outputs: The outputs for them by key, `(B, D, ...)` or `(L, B, D, ...)`, as a call of
+            `hungarian_core.SetLoss` takes them; layers need not be as many as those of the model's
+            own queries, which may have an encoder's beside them.
+        query_mask: `(B, D)` bool, True where a query is to be graded; ``queries.mask`` leaves out
+            what is padding, which published losses grade as queries without an object.
+
+    Examples:
+        >>> targets = [{"labels": np.array([1]), "boxes": np.array([[0.5, 0.5, 0.2, 0.2]])}]
+        >>> queries = hc.denoising.contrastive_queries(targets, 3, seed=0, groups=2)
+        >>> made = {"logits": np.zeros((1, 4, 3)), "boxes": queries.boxes}
+        >>> criterion = hc.DetrLoss.preset("dino", num_classes=3)
+        >>> own = np.zeros((1, 10, 3)), np.full((1, 10, 4), 0.5)  # of 10 queries
+        >>> denoising = hc.denoising.Denoised(queries, made)
+        >>> losses = criterion(*own, targets, denoising=denoising)
+        >>> sorted(losses.denoising)
+        ['bbox', 'class', 'giou']
+    """
+
+    queries: DenoisingQueries
+    outputs: Mapping[str, Array]
+    query_mask: Array | None = None

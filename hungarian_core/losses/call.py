@@ -11,6 +11,7 @@ from hungarian_core._registry import get_backend
 from hungarian_core.assignment import Assignment
 from hungarian_core.capacities import ManyAssignment
 from hungarian_core.costs.classes import as_index
+from hungarian_core.denoising.queries import Denoised, DenoisingQueries
 from hungarian_core.losses.pairs import warn_if_swapped
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
@@ -182,6 +183,26 @@ def object_count(number: float | Array, normalize: str | None, problems: Matchin
     if backend.readable(number) and not (xp.isfinite(number) and number > 0):
         raise ValueError(f"num_objects is {float(number)}; expected a finite number above 0")
     return xp.astype(backend.stop_gradient(number), problems.dtype, copy=False)[None]
+
+
+def denoised(given: Denoised) -> Denoised:
+    """Check that what should be the outputs for queries for denoising is such."""
+    if isinstance(given, Denoised) and isinstance(given.queries, DenoisingQueries):
+        return given
+    came = type(given.queries if isinstance(given, Denoised) else given).__name__
+    raise TypeError(
+        f"denoising has a {came}; expected hungarian_core.denoising.Denoised(queries, outputs), "
+        "with queries as contrastive_queries returns them and a mapping of outputs"
+    )
+
+
+def group_count(queries: DenoisingQueries, problems: MatchingProblems) -> Array:
+    """Return how many groups queries for denoising come in, `[1]`: 1 where there are no queries."""
+    backend, xp = problems.backend, problems.xp
+    group = as_index(backend.asarray(queries.group, like=problems.mask), xp)
+    # From 0 on, one after another.
+    last = xp.max(xp.concat([group, xp.zeros_like(problems.mask[:1, 0], dtype=group.dtype)]))
+    return xp.astype(last + 1, problems.dtype)[None]
 
 
 def without_failed(assignment: Assignment, failed: Array, xp: Namespace) -> Assignment:

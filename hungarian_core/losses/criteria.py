@@ -58,9 +58,10 @@ def d_fine(
     Each layer is matched by focal, L1 and GIoU with the weights 2, 5 and 2. Classes lose the
     varifocal loss by the layer's own matching, boxes and edges L1, GIoU, FGL and DDF by the union
     of the layers' matchings, see `UnionLoss`; the weights are 1, 5, 2, 0.15 and 1.5. Queries for
-    denoising are another call, with their matching as `assignment` and, for the authors' DDF,
-    ``"balance"``: the numbers of queries that have an object in the union of the ordinary call, and
-    that have none; in transformers they are the call's own.
+    denoising are given to a call as ``denoising=``; their DDF has the authors' ``"balance"``, the
+    numbers of the model's own queries that have an object in the union, and that have none. In
+    transformers they are those of the queries for denoising: a call of their own, with their
+    matching as `assignment`.
 
     Transformers' port has no union, no FGL of the last layer and no boxes before refinement; it
     limits boxes to 0 to 1 first. But for these, ``union=False`` is equal to it.

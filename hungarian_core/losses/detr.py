@@ -12,9 +12,10 @@ from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver
 from hungarian_core.boxes import Form
 from hungarian_core.costs.classes import ClassCost
+from hungarian_core.denoising.queries import Denoised
 from hungarian_core.losses.base import Loss, OfCriterion
 from hungarian_core.losses.presets import PRESETS
-from hungarian_core.losses.results import DetectionLosses
+from hungarian_core.losses.results import DENOISED, DetectionLosses
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms.boxes import Boxes
@@ -213,8 +214,9 @@ class DetrLoss(Loss):
     def preset(cls, name: str, num_classes: int, **changes: Any) -> DetrLoss:
         """Return the loss with published settings.
 
-        A preset is all of a model's loss. Models whose criteria have other terms, such as D-FINE,
-        are in :mod:`hungarian_core.criteria`.
+        A preset is all of a model's loss, of its queries for denoising too: ``denoising=`` of a
+        call. Models whose criteria have other terms, such as D-FINE, are in
+        :mod:`hungarian_core.criteria`.
 
         Args:
             name: ``"detr"``, ``"yolos"``, ``"table_transformer"``, ``"deformable"``,
@@ -244,6 +246,8 @@ class DetrLoss(Loss):
         extra_cost: Array | None = None,
         query_mask: Array | None = None,
         assignment: Assignment | Array | None = None,
+        num_objects: float | Array | None = None,
+        denoising: Denoised | None = None,
     ) -> DetectionLosses:
         """Return the loss of a batch.
 
@@ -275,6 +279,9 @@ class DetrLoss(Loss):
                 losses are divided by, whatever logits, boxes and masks hold.
             assignment: A matching to take instead of the one of least cost, as for a call of
                 `hungarian_core.SetLoss`: an `Assignment`, or the object of each query.
+            num_objects: As for a call of `hungarian_core.SetLoss`: what losses are divided by.
+            denoising: What the model made of queries for denoising, with the outputs ``"logits"``
+                and ``"boxes"``, as for a call of `hungarian_core.SetLoss`.
 
         Returns:
             `DetectionLosses`, differentiable once in `logits` and `boxes`, with the matching held
@@ -294,8 +301,11 @@ class DetrLoss(Loss):
         found = self._for(boxes)(
             outputs, targets, image_weights=image_weights, extra_cost=extra_cost,
             query_mask=query_mask, assignment=assignment, weights=self._weights(boxes),
+            num_objects=num_objects, denoising=denoising,
         )  # fmt: skip
-        losses, nothing = found.losses, None
+        again = {k: x for k, x in found.losses.items() if k.endswith(DENOISED)}
+        losses = {k: x for k, x in found.losses.items() if k not in again}
+        nothing = None
         if len(losses) < 5:
             xp = backend_of(found.total).namespace(found.total)
             nothing = xp.zeros_like(losses["class"])
@@ -303,6 +313,7 @@ class DetrLoss(Loss):
             found.total, losses["class"], losses.get("bbox", nothing), losses.get("giou", nothing),
             losses.get("mask", nothing), losses.get("dice", nothing),
             found.logs.get("cardinality_error"), found.logs.get("class_error"), found.assignment,
+            {k.removesuffix(DENOISED): x for k, x in again.items()},
         )  # fmt: skip
 
     @skip_autograph

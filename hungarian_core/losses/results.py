@@ -7,6 +7,8 @@ from typing import NamedTuple
 from hungarian_core._backend import Array
 from hungarian_core.assignment import Assignment
 
+DENOISED = "_dn"  # what the names of losses of queries for denoising end in
+
 
 class SetLosses(NamedTuple):
     """What `SetLoss` returns: a named tuple of arrays and dicts of arrays, hence a pytree.
@@ -16,7 +18,8 @@ class SetLosses(NamedTuple):
 
     Attributes:
         total: `()`, what to minimise, or `(B,)` with ``reduction="none"``.
-        losses: The weighted losses by name; `total` is their sum, over the layers too.
+        losses: The weighted losses by name; `total` is their sum, over the layers too. Those of
+            queries for denoising, if there were any, are called ``"class_dn"`` and so on.
         logs: Numbers for logging by name, without gradient; of `Classes` ``"cardinality_error"``,
             the mean absolute error of the number of objects predicted per image, and
             ``"class_error"``, the percentage of matched queries whose highest-scoring class is
@@ -53,6 +56,8 @@ class DetectionLosses(NamedTuple):
             `()`. For logging.
         assignment: The matching, with batch axes `(B,)`, or `(L, B)` if there are layers, and
             `groups` behind them if there are several. Rows are true objects, columns are queries.
+        denoising: The losses of queries for denoising by name, ``"class"``, ``"bbox"`` and so on,
+            which `total` contains; empty if there were none.
     """
 
     total: Array
@@ -64,3 +69,4 @@ class DetectionLosses(NamedTuple):
     cardinality_error: Array
     class_error: Array
     assignment: Assignment
+    denoising: dict[str, Array]

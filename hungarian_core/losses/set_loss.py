@@ -10,11 +10,14 @@ from hungarian_core._backend import Array, Backend
 from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment, Nan, Solver, assign
 from hungarian_core.costs.classes import times
+from hungarian_core.denoising.queries import Denoised
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import (
     Call,
     Outputs,
+    denoised,
     given_matches,
+    group_count,
     image_column,
     object_count,
     read_call,
@@ -23,11 +26,11 @@ from hungarian_core.losses.call import (
 )
 from hungarian_core.losses.evaluation import logs_of_terms, losses_of_terms
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
-from hungarian_core.losses.results import SetLosses
+from hungarian_core.losses.results import DENOISED, SetLosses
 from hungarian_core.losses.sums import divisors
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
-from hungarian_core.terms.matches import Matches, matches_of
+from hungarian_core.terms.matches import matches_of
 from hungarian_core.terms.targets import TargetForms, pad_fields
 from hungarian_core.terms.term import Term
 
@@ -125,6 +128,7 @@ class SetLoss(Loss):
         assignment: Assignment | Array | None = None,
         weights: Mapping[str, float | Array] | None = None,
         num_objects: float | Array | None = None,
+        denoising: Denoised | None = None,
     ) -> SetLosses:
         """Return the loss of a batch.
 
@@ -152,6 +156,9 @@ class SetLoss(Loss):
                 losses are divided by, with ``normalize="objects"``: of all batches that gradients
                 are accumulated over, or of one forward pass of several calls. It is taken as it
                 is, and no other worker is asked.
+            denoising: What the model made of queries for denoising. Each knows its object; layers,
+                `repeat` and `groups` are not theirs. What losses are divided by is the number of
+                objects, as for the model's own queries, times that of the groups of `denoising`.
 
         Returns:
             `SetLosses`, differentiable once in the outputs, with the matching held constant.
@@ -162,23 +169,29 @@ class SetLoss(Loss):
                 matching; errors about values as for `assign`, elsewhere the losses of the image,
                 and so all sums, are NaN.
         """
-        call = self._read(outputs, targets, query_mask, extra_cost)
-        problems, kernels = call.problems, self._kernels(call)
-        if assignment is None:
-            solved = self._solve(call, kernels)
-            # Where values can be read, `assign` has raised unless all are solved.
-            known = call.failed is None and problems.backend.readable(solved.cost)
-            matches = matches_of(problems, solved, known)
-            matching: Assignment | Array = problems.unflatten_assignment(solved)
-        else:
-            matches, matching = given_matches(assignment, call), assignment
+        call = self._read(outputs, targets, query_mask, extra_cost, self.repeat, self.groups)
         own = {name: weight for term in self.terms for name, weight in term.weights.items()}
         if weights is not None:
             checks.weights_of_call(weights, own, self.match_by)
             own.update(weights)
         if num_objects is not None:
-            num_objects = object_count(num_objects, self.normalize, problems)
-        return self._losses(call, kernels, matches, own, image_weights, num_objects, matching)
+            num_objects = object_count(num_objects, self.normalize, call.problems)
+        found, objects = self._evaluate(call, assignment, own, image_weights, num_objects, self.log)
+        if denoising is None:
+            return found
+        denoising = denoised(denoising)
+        if call.problems.backend.shape(denoising.queries.group) == (0,):  # no image has an object
+            xp = call.problems.xp
+            nothing = {f"{name}{DENOISED}": xp.zeros_like(x) for name, x in found.losses.items()}
+            return SetLosses(found.total, found.losses | nothing, found.logs, found.assignment)
+        call = self._read(denoising.outputs, targets, denoising.query_mask, None, 1, 1)
+        if objects is not None:
+            objects = objects * group_count(denoising.queries, call.problems)
+        again, _ = self._evaluate(
+            call, denoising.queries.assignment, own, image_weights, objects, False
+        )
+        losses = found.losses | {f"{name}{DENOISED}": x for name, x in again.losses.items()}
+        return SetLosses(found.total + again.total, losses, found.logs, found.assignment)
 
     @skip_autograph
     def match(
@@ -190,7 +203,7 @@ class SetLoss(Loss):
         query_mask: Array | None = None,
     ) -> Assignment:
         """Return the matching alone; arguments and errors are those of a call."""
-        call = self._read(outputs, targets, query_mask, extra_cost)
+        call = self._read(outputs, targets, query_mask, extra_cost, self.repeat, self.groups)
         return call.problems.unflatten_assignment(self._solve(call, self._kernels(call)))
 
     @skip_autograph
@@ -200,7 +213,7 @@ class SetLoss(Loss):
         Arguments are those of a call. Each term has the batch axes of `SetLosses.assignment` and
         then `(M, Q)`; what is minimised is their sum. Where there is no object, they mean nothing.
         """
-        call = self._read(outputs, targets, None, None)
+        call = self._read(outputs, targets, None, None, self.repeat, self.groups)
         problems = call.problems
         kernels = Tiled(self.terms, call.inputs, problems, self.match_by, self.nan, None)
         return {
@@ -234,10 +247,12 @@ class SetLoss(Loss):
         targets: TargetForms,
         query_mask: Array | None,
         extra_cost: Array | None,
+        repeat: int,
+        groups: int,
     ) -> Call:
         return read_call(
-            self.terms, self._wanted, outputs, targets, query_mask, extra_cost, self.repeat,
-            self.groups, self.backend,
+            self.terms, self._wanted, outputs, targets, query_mask, extra_cost, repeat,
+            groups, self.backend,
         )  # fmt: skip
 
     def _kernels(self, call: Call) -> Kernels:
@@ -258,21 +273,32 @@ class SetLoss(Loss):
             return assignment
         return without_failed(assignment, call.failed, problems.xp)
 
-    def _losses(
+    def _evaluate(
         self,
         call: Call,
-        kernels: Kernels,
-        matches: Matches,
+        assignment: Assignment | Array | None,
         weights: Mapping[str, float | Array],
         image_weights: Array | None,
         num_objects: Array | None,
-        matching: Assignment | Array,
-    ) -> SetLosses:
-        """Add up what the terms say of a matching."""
-        problems, xp = call.problems, call.problems.xp
+        log: bool,
+    ) -> tuple[SetLosses, Array | None]:
+        """Match, if no matching is given, and add up what the terms say.
+
+        Return the number of objects, `[1]`, that losses are divided by, too.
+        """
+        problems, kernels = call.problems, self._kernels(call)
+        if assignment is None:
+            solved = self._solve(call, kernels)
+            # Where values can be read, `assign` has raised unless all are solved.
+            known = call.failed is None and problems.backend.readable(solved.cost)
+            matches = matches_of(problems, solved, known)
+            matching: Assignment | Array = problems.unflatten_assignment(solved)
+        else:
+            matches, matching = given_matches(assignment, call), assignment
+        xp = problems.xp
         each, label_weights = losses_of_terms(self.terms, self.match_by, call, kernels, matches)
         of_images = None if image_weights is None else image_column(image_weights, problems)
-        counts, label_counts = divisors(
+        divided = divisors(
             self.normalize, self.denominator == "global", matches, label_weights, num_objects
         )
         keep_images = self.reduction == "none"
@@ -283,7 +309,7 @@ class SetLoss(Loss):
             x = times(
                 weights[name], problems.per_image(x) if keep_images else problems.per_layer(x), xp
             )
-            divisor = label_counts.get(name, counts)
+            divisor = divided.labels.get(name, divided.losses)
             if divisor is None:
                 return x
             return x / (divisor[:, None] if keep_images else divisor)
@@ -291,9 +317,9 @@ class SetLoss(Loss):
         losses = {name: reduced(name, x) for name, x in each.items()}
         total = xp.sum(xp.stack([*losses.values()]), axis=(0, 1))
         logs = {}
-        if self.log:
+        if log:
             logs = logs_of_terms(self.terms, self.match_by, call, kernels, matches, losses, reduced)
         if not problems.layered:
             losses = {name: x[0, ...] for name, x in losses.items()}
             logs = {name: x[0, ...] for name, x in logs.items()}
-        return SetLosses(total, losses, logs, matching)
+        return SetLosses(total, losses, logs, matching), divided.objects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from hungarian_core._backend import Array
 from hungarian_core.costs.classes import times
@@ -57,14 +58,22 @@ def there(x: Array, problems: MatchingProblems) -> Array:
     return problems.xp.where(problems.query_mask, x, 0)
 
 
+class Divisors(NamedTuple):
+    """What the losses of a call are divided by."""
+
+    losses: Array | None  # [L] or [1], of all that are not in `labels`
+    labels: dict[str, Array]  # [L] by the name of a loss
+    objects: Array | None  # [1], the number of objects in images, if losses are divided by such
+
+
 def divisors(
     normalize: str | None,
     over_all: bool,
     matches: Matches,
     label_weights: Mapping[str, Array],
     num_objects: Array | None = None,
-) -> tuple[Array | None, dict[str, Array]]:
-    """Return what sums are divided by, `[L]` or `[1]`, in general and for losses with labels.
+) -> Divisors:
+    """Return what sums are divided by.
 
     Args:
         normalize: As for `SetLoss`.
@@ -76,12 +85,12 @@ def divisors(
     problems = matches.problems
     backend, xp = problems.backend, problems.xp
     if normalize is None:
-        return None, {}
+        return Divisors(None, {}, None)
     if normalize == "images":
         _, _, groups = problems.batch_axes
         ones = xp.ones_like(problems.mask[:, :1], dtype=problems.dtype)
         images = problems.per_layer(ones)[:1] / groups
-        return per_worker(images, None, backend, xp)[0], {}
+        return Divisors(per_worker(images, None, backend, xp)[0], {}, None)
     sums = {name: problems.per_layer(x) for name, x in label_weights.items()}
     counted = _counted(matches) if num_objects is None else num_objects
     shared = [*sums.values()] if over_all else []
@@ -93,14 +102,32 @@ def divisors(
             layers, _, _ = problems.batch_axes
             sums = {name: together[k * layers : (k + 1) * layers] for k, name in enumerate(sums)}
     # They are 0 where all queries are ignored, as are the losses.
-    return counted, {name: xp.where(x > 0, x, xp.ones_like(x)) for name, x in sums.items()}
+    sums = {name: xp.where(x > 0, x, xp.ones_like(x)) for name, x in sums.items()}
+    apart = num_objects is None and not _is_one_to_one(matches)
+    return Divisors(counted[:-1] if apart else counted, sums, counted[-1:])
 
 
 def _counted(matches: Matches) -> Array:
-    """Return the number of objects in the batch, `[1]`, or of pairs if an object may have more."""
+    """Return the number of objects in the batch, `[1]`.
+
+    If an object may have several queries, what losses are divided by comes before it: the number
+    of objects as often as they are to be matched, `[2]`, or of pairs in each layer, `[L + 1]`.
+    """
     problems, xp = matches.problems, matches.problems.xp
-    if not matches.exclusive:
-        return problems.per_layer(xp.astype(matches.counted, problems.dtype))
     objects = problems.mask if problems.ignore is None else problems.mask & ~problems.ignore
     # Every layer has the same objects.
-    return problems.per_layer(xp.astype(objects, problems.dtype))[:1]
+    number = problems.per_layer(xp.astype(objects, problems.dtype))[:1]
+    if _is_one_to_one(matches):
+        return number
+    _, _, groups = problems.batch_axes
+    once = number / (groups * problems.repeat)
+    if matches.exclusive:
+        return xp.concat([number, once])
+    pairs = problems.per_layer(xp.astype(matches.counted, problems.dtype))
+    return xp.concat([pairs, once])
+
+
+def _is_one_to_one(matches: Matches) -> bool:
+    """Return whether an object has one query, in an image as in a problem."""
+    problems = matches.problems
+    return matches.exclusive and problems.batch_axes[2] * problems.repeat == 1

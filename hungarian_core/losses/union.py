@@ -13,13 +13,15 @@ from hungarian_core._tracing import skip_autograph
 from hungarian_core.assignment import Assignment
 from hungarian_core.capacities import ManyAssignment
 from hungarian_core.costs.classes import as_index
+from hungarian_core.denoising.queries import Denoised
 from hungarian_core.losses.base import Loss
 from hungarian_core.losses.call import Outputs
-from hungarian_core.losses.results import SetLosses
+from hungarian_core.losses.results import DENOISED, SetLosses
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
-from hungarian_core.terms.targets import TargetForms
+from hungarian_core.terms.edges import EdgeDistributions
+from hungarian_core.terms.targets import TargetForms, Targets, blank
 from hungarian_core.terms.term import Term
 
 
@@ -127,12 +129,14 @@ class UnionLoss(Loss):
         query_mask: Array | None = None,
         assignment: Assignment | Array | None = None,
         weights: Mapping[str, float | Array] | None = None,
+        denoising: Denoised | None = None,
     ) -> SetLosses:
         """Return the loss of a batch.
 
         Arguments, result and errors are those of a call of `hungarian_core.SetLoss`. A matching
         that is given, as that of queries for denoising, all terms take as it is. `assignment` of
-        the result has the layers' own matchings; `union_of_layers` of it is their union.
+        the result has the layers' own matchings; `union_of_layers` of it is their union. Edges of
+        queries for denoising have the ``"balance"`` of the model's own, unless outputs say another.
         """
         if isinstance(targets, list):
             targets = self.pad_targets(targets, like=self._first(outputs))
@@ -144,15 +148,22 @@ class UnionLoss(Loss):
         common: dict[str, Any] = {"image_weights": image_weights, "query_mask": query_mask}
         own = self.of_layers(
             outputs, targets, extra_cost=extra_cost, assignment=assignment, weights=of_layers,
-            **common,
+            denoising=denoising, **common,
         )  # fmt: skip
         union = own.assignment
         if assignment is None and self._layered(own.assignment):
             union = union_of_layers(own.assignment, backend=self.of_layers.backend)
-        shared = self.of_union(outputs, targets, assignment=union, weights=of_union, **common)
-        losses = {name: x for name, x in own.losses.items() if name not in self.muted}
+        if denoising is not None:
+            denoising = self._balanced(denoising, union, query_mask, targets)
+        shared = self.of_union(
+            outputs, targets, assignment=union, weights=of_union, denoising=denoising, **common
+        )
+        muted = {f"{name}{end}" for name in self.muted for end in ("", DENOISED)}
+        every = {name: x for name, x in own.losses.items() if name not in muted} | shared.losses
+        # Those of queries for denoising come last.
+        losses = {name: every[name] for name in sorted(every, key=lambda x: x.endswith(DENOISED))}
         return SetLosses(
-            own.total + shared.total, losses | shared.losses, own.logs | shared.logs,
+            own.total + shared.total, losses, own.logs | shared.logs,
             own.assignment,
         )  # fmt: skip
 
@@ -183,6 +194,53 @@ class UnionLoss(Loss):
         """Return an output, to say where targets are to lie."""
         name = next(iter(self.own[0].outputs))
         return outputs.get(name) if isinstance(outputs, Mapping) else None
+
+    def _balanced(
+        self,
+        denoising: Denoised,
+        union: Assignment | Array,
+        query_mask: Array | None,
+        targets: TargetForms,
+    ) -> Denoised:
+        """Return what a model made of queries for denoising with the balance of its own queries."""
+        keys = [term.balance for term in self.shared if isinstance(term, EdgeDistributions)]
+        if not keys:
+            return denoising
+        found = dict.fromkeys(keys, self._balance(union, query_mask, targets))
+        given = {key: x for key, x in denoising.outputs.items() if x is not None}
+        return Denoised(denoising.queries, found | given, denoising.query_mask)
+
+    def _balance(
+        self, union: Assignment | Array, query_mask: Array | None, targets: TargetForms
+    ) -> Array:
+        """Return how many queries have an object and how many have none, `[2]`, ignored ones not.
+
+        Targets are padded.
+        """
+        solved = isinstance(union, (Assignment, ManyAssignment))
+        rows = union.row4col if solved else union
+        backend = get_backend(self.of_layers.backend, assignment=rows)
+        rows = backend.asarray(rows)
+        xp = backend.namespace(rows)
+        shape = backend.shape(rows)
+        if len(shape) == 3:
+            rows = xp.reshape(rows, (shape[0], shape[1] * shape[2]))
+        rows = as_index(rows, xp)
+        matched, others = rows >= 0, rows < 0
+        if query_mask is not None:
+            there = backend.asarray(query_mask, like=rows)
+            # Of layers the last, which is what the others are compared with.
+            there = there[-1, ...] if len(backend.shape(there)) == 3 else there
+            matched, others = matched & there, others & there
+        if isinstance(targets, Targets):
+            ignore = targets.ignore
+        else:
+            ignore = targets.get("ignore") if isinstance(targets, Mapping) else None
+        if ignore is not None:
+            ignore = backend.asarray(ignore, like=rows)
+            ignore = xp.concat([ignore, blank(ignore, 1, xp)], axis=1)  # there may be no object
+            matched = matched & ~xp.take_along_axis(ignore, xp.where(matched, rows, 0), axis=1)
+        return xp.stack([xp.sum(as_index(x, xp)) for x in (matched, others)])
 
     def _layered(self, assignment: Any) -> bool:
         return bool(assignment.row4col.ndim == 3 + (self.of_layers.groups > 1))

@@ -187,12 +187,12 @@ def test_masked_queries(driver: Driver, name: str, solver: str) -> None:
 
     def all_of_it(logits: Any, boxes: Any) -> Any:
         out = criterion(logits, boxes, tuple(arrays), query_mask=flags)
-        return (*tuple(out)[:-1], out.assignment.col4row, out.assignment.row4col)
+        return (*tuple(out)[:8], out.assignment.col4row, out.assignment.row4col)
 
     given = [driver.from_numpy(x, "float32") for x in full]
     *found, col4row, row4col = map(driver.to_numpy, driver.trace(all_of_it)(*given))
     alone = criterion(*(driver.from_numpy(x, "float32") for x in few), tuple(arrays))
-    for one, other in zip(found, alone[:-1], strict=True):
+    for one, other in zip(found, alone[:8], strict=True):
         np.testing.assert_allclose(one, driver.to_numpy(other), rtol=2e-5, atol=1e-6)
     size = len(there) // groups
     assert (row4col[..., ~there[:size]] == -1).all()
