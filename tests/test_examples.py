@@ -259,6 +259,7 @@ def test_intervals_and_points() -> None:
     ("name", "page"),
     [
         ("aligned_vs_detr", "losses"),
+        ("real_detection", "losses"),
         ("differentiable_matching", "gradients"),
         ("directions", "hnet"),
     ],
