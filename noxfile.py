@@ -169,7 +169,7 @@ def third_party(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """What needs all frameworks at once: agreement, Keras, mutants, properties, documentation."""
     peers = ("array-api-strict", "flax", "lapx", "motmetrics", "optax", "ott-jax", "torchmetrics")
-    others = ("transformers", "lightning", "pycocotools", "shapely", "pytest-xdist")
+    others = ("transformers", "accelerate", "lightning", "pycocotools", "shapely", "pytest-xdist")
     project(session, "all,test", *peers, *others)
     # Not XLA_FLAGS: TensorFlow would read them too.
     check(session, "tests", "--ignore=tests/hnet", XLA_FLAGS_OF_JAX=HASTE)
@@ -318,7 +318,7 @@ def lock(session: nox.Session) -> None:
         *(".[all,hnet,tune,test,docs]", "torch==2.13.0", "array-api-strict", "nox", "ruff", "mypy"),
         *("optax", "ott-jax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
         *("flax", "motmetrics", "lightning", "pycocotools", "shapely", "pytest-xdist"),
-        *("cmake", "ninja"),
+        *("accelerate", "cmake", "ninja"),
         "nvidia-cuda-nvrtc-cu11==11.7.99",
     )
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

@@ -51,6 +51,9 @@ UNSEEN = re.compile(r"^\s*(?:`{3,}\s*(?:py|python3|pycon|\{code.*\}.*)|`{3,}pyth
 INSTALL = re.compile(r"pip install [^`\n#]*?\"?(?P<what>[\w.-]*)\[(?P<extras>[\w,]+)\]")
 SESSION = re.compile(r"nox -s \"?(?P<name>\w+)")
 
+# Threads that share a processor with other tests wait for each other longer than they work.
+SURROUNDINGS = {"PYTHONIOENCODING": "utf-8", "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+
 
 def _name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
@@ -87,7 +90,7 @@ def _run(programs: dict[str, str], folder: Path) -> list[str]:
     ran = subprocess.run(
         [sys.executable, Path(__file__).with_name("run_blocks.py"), *folders],
         cwd=folder,
-        env=environment | {"PYTHONIOENCODING": "utf-8", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=environment | SURROUNDINGS,
         capture_output=True,
         encoding="utf-8",
         timeout=300,
