@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import hungarian_core as hc
+
 torch: Any = pytest.importorskip("torch", reason="transformers is for PyTorch")
 hf: Any = pytest.importorskip("transformers", reason="its Trainer is the subject")
 pytest.importorskip("accelerate", reason="the Trainer needs it")
@@ -29,6 +31,9 @@ MODELS: dict[str, dict[str, Any]] = {
 SEGMENTER = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 8}
 SEGMENTER |= {"image_size": SIZE, "num_queries": QUERIES, "num_labels": LABELS, "num_blocks": 2}
 SEGMENTER |= {"num_upscale_blocks": 1, "train_num_points": 50}
+# How often a process asks the others: for the number of objects, for denoising once more where it
+# takes another loss, and for that of the pairs in the union of the layers' matchings.
+ASKED = {"RTDetr": 1, "DFine": 2, "Deimv2": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +182,7 @@ def test_accumulated_batches_have_a_mean_each(float64: None, tmp_path: Path) -> 
         torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["RTDetr", "DFine", "Deimv2"])
+@pytest.mark.parametrize("name", ASKED)
 def test_a_number_of_items_changes_nothing(name: str) -> None:
     """These models hand on what a Trainer may count; their own losses do without it too."""
     model, batch = detector(name).eval(), scenes(images())
@@ -255,3 +260,32 @@ def test_segmenters(float64: None, tmp_path: Path) -> None:
         torch.manual_seed(4)  # of the points at which masks are compared
         evaluated.append(trainer.evaluate()["eval_loss"])
     assert evaluated[1] == pytest.approx(evaluated[0], rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize(("counts", "others"), [((2, 3), 0), ((0, 0), 5)])
+def test_processes_ask_for_the_same(
+    name: str, counts: tuple[int, ...], others: int, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with queries for denoising, and those without an object, which have none.
+
+    The other of two processes stands for the number of objects that it has.
+    """
+    model, batch = detector(name).train(), scenes(images(counts))
+    model.loss_function = ht.TransformersLoss.for_model(model)
+    torch.manual_seed(2)
+    alone = model(**batch).loss_dict
+    asked: list[Any] = []
+
+    def all_reduce(self: Any, x: Any) -> Any:
+        asked.append(x)
+        return x + torch.tensor([*[others] * (len(x) - 1), 1])
+
+    monkeypatch.setattr(type(hc.get_backend("torch")), "all_reduce", all_reduce)
+    torch.manual_seed(2)
+    found = model(**batch).loss_dict
+    assert len(asked) == ASKED[name]
+    assert any("_dn_" in key for key in found) == any(counts)
+    share = max(sum(counts), 1) / (5 / 2)
+    for key, x in alone.items():
+        torch.testing.assert_close(found[key], x * share, rtol=1e-9, atol=0, msg=key)

@@ -13,8 +13,8 @@ from hungarian_core._settings import Configured, passing_on
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_torch._losses import _Module
 from hungarian_torch._transformers import _checks
-from hungarian_torch._transformers.layers import Settings, criterion, options_of
-from hungarian_torch._transformers.masks import Comparison, number_of, of_objects
+from hungarian_torch._transformers.layers import Settings, criterion, number_of, options_of
+from hungarian_torch._transformers.masks import Comparison, of_objects
 
 
 class _Architecture(NamedTuple):

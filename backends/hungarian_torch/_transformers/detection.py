@@ -22,6 +22,7 @@ from hungarian_torch._transformers.layers import (
     by_ends,
     criterion,
     joined,
+    number_of,
     numbered,
     options_of,
 )
@@ -85,11 +86,14 @@ def evaluate_denoising(
     ends = ["", *numbered("_aux_", len(between))]
     loss = criterion(settings, names, weighted=True)
     targets = loss.pad_targets(labels, logits)
-    total, reported = loss(joined([final, *between], "logits", "boxes"), targets, ends)
+    number = _number_of(targets, loss)
+    total, reported = loss(
+        joined([final, *between], "logits", "boxes"), targets, ends, num_objects=number
+    )
     if denoised:
         more, found = loss(
             joined(denoised, "logits", "boxes"), targets, numbered("_dn_", len(denoised)),
-            assignment=_objects_of_denoising(denoising_meta_values, denoised[0][0]),
+            **_of_denoising(denoising_meta_values, denoised[0][0], number),
         )  # fmt: skip
         total, reported = total + more, reported | found
     return total, reported, auxiliary(config, between, "logits", "pred_boxes")
@@ -141,12 +145,13 @@ def evaluate_edges(
         },
         targets, [ends[-1], *ends[:-1], ""], ["", *ends], dict.fromkeys(_EDGES, ends[:-1]),
     )  # fmt: skip
+    number = _number_of(targets, loss)
     if denoised:
         shares = [*numbered("_dn_", len(corners)), *(None for _ in denoised[len(corners) :])]
         edges = [*corners_denoised, *(corners_denoised[-1:] * (len(denoised) - len(corners)))]
-        more, found = loss(
+        more, found = _of_one_matching(loss)(
             {**joined(denoised, "logits", "boxes"), **_edges(edges, config)}, targets, shares,
-            assignment=_objects_of_denoising(denoising_meta_values, denoised[0][0]),
+            **_of_denoising(denoising_meta_values, denoised[0][0], number),
         )  # fmt: skip
         total, reported = total + more, reported | found
     teacher = {"teacher_corners": corners[-1][0], "teacher_logits": decoder[-1][0]}
@@ -181,12 +186,35 @@ def _parted_edges(edges: Tensor, references: Tensor, meta: Any) -> tuple[list[An
     )
 
 
-def _objects_of_denoising(meta: Mapping[str, Any], like: Tensor) -> Tensor:
-    """Return the object `[B, Q]` from which each query was made, -1 if it is to become nothing."""
+def _number_of(targets: Mapping[str, Tensor], loss: Criterion) -> Tensor:
+    """Return the number of objects, as the other losses of a criterion are divided by it.
+
+    A process without objects has no queries for denoising either. If these were counted where
+    they are, processes would ask each other for different things, and wait for good.
+    """
+    of_layers = loss.loss.of_layers if isinstance(loss.loss, UnionLoss) else loss.loss
+    return number_of(targets, over_all=of_layers.denominator == "global")
+
+
+def _of_denoising(meta: Mapping[str, Any], like: Tensor, number: Tensor) -> dict[str, Tensor]:
+    """Return the matching of queries for denoising, and how many they count as.
+
+    The matching has the object `[B, Q]` from which each query was made, -1 if it is to become
+    nothing.
+    """
+    groups = meta["dn_num_group"]
     given = torch.full(like.shape[:2], -1, device=like.device)
     for row, at in zip(given, meta["dn_positive_idx"], strict=True):
-        row[at] = torch.arange(len(at), device=at.device) % max(len(at) // meta["dn_num_group"], 1)
-    return given
+        row[at] = torch.arange(len(at), device=at.device) % max(len(at) // groups, 1)
+    return {"assignment": given, "num_objects": number * groups}
+
+
+def _of_one_matching(made: Criterion) -> Criterion:
+    """Return the criterion of terms that all take a matching that is given."""
+    loss = made.loss
+    if isinstance(loss, UnionLoss):
+        loss = SetLoss([*loss.own, *loss.shared], **options_of(loss.of_layers))
+    return Criterion(loss, made.weights, made.names, made.weighted)
 
 
 def _refining(settings: Settings, config: Any, edges: bool) -> Criterion:

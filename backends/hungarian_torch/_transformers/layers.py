@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hungarian_core import DetrLoss
+from hungarian_core.losses.pairs import per_worker
 from hungarian_core.losses.results import SetLosses
 from hungarian_core.losses.set_loss import SetLoss
 from hungarian_core.losses.union import UnionLoss
@@ -111,6 +112,19 @@ def criterion(
 def options_of(loss: SetLoss) -> dict[str, Any]:
     """Return the options that a criterion of other terms takes over."""
     return {name: getattr(loss, name) for name in _OPTIONS}
+
+
+def number_of(targets: Mapping[str, Tensor], over_all: bool = False) -> Tensor:
+    """Return the number of true objects that count, the mean over processes, at least 1.
+
+    `over_all`: it is at least 1 in all processes together, as for `per_worker`.
+    """
+    there = targets["mask"]
+    if "ignore" in targets:
+        there = there & ~targets["ignore"]
+    count = there.sum(dtype=torch.float32)[None]
+    number, _ = per_worker(count, None, backend, backend.namespace(count), published=not over_all)
+    return number[0]
 
 
 def before_last(config: Any, *outputs: Any) -> list[tuple[Tensor, ...]]:

@@ -21,7 +21,8 @@ class TransformersLoss(Configured):
     `auxiliary_outputs` those of the model's own loss, with these exceptions:
 
     - boxes without area have a finite loss and gradient; ``form="published"`` undoes it;
-    - with several processes, the number of objects is averaged over them, once, for every model;
+    - with several processes, the number of objects is averaged over them, once, for every model,
+      and that of queries for denoising is this number times their groups;
     - LW-DETR and RF-DETR are evaluated in one group, not in as many as they are trained in, and
       their `cardinality_error` has each true object once per group;
     - Grounding DINO's objects are named by the text of their own image, where its own loss takes
@@ -32,7 +33,8 @@ class TransformersLoss(Configured):
 
     Points at which masks are compared are drawn as the model's own loss draws them, so after the
     same seed they are the same. Labels may also have ``"weights"`` and ``"ignore"`` for their
-    objects, see `DetrLoss`.
+    objects, see `DetrLoss`. `num_items_in_batch`, which some models hand on from a `Trainer`, makes
+    no difference, as it makes none to their own losses.
 
     Args:
         loss_type: ``"ForObjectDetection"`` (DETR, YOLOS, Table Transformer) or

@@ -142,16 +142,6 @@ def of_objects(
     return (mask * weight).sum() / count, (dice * weight).sum() / count
 
 
-def number_of(targets: Any) -> Tensor:
-    """Return the number of true objects that count, the mean over processes, at least 1."""
-    there = targets["mask"]
-    if "ignore" in targets:
-        there = there & ~targets["ignore"]
-    count = there.sum(dtype=torch.float32)
-    total, workers = backend.all_reduce(torch.stack([count, torch.ones_like(count)]))
-    return (total / workers).clamp(min=1)
-
-
 def _tiles(x: Tensor) -> tuple[Tensor, ...]:
     """Return the rows of `x` in parts, on a CPU small ones."""
     rows = max(TILE // max(x.shape[1], 1), 1) if x.is_cpu else max(len(x), 1)

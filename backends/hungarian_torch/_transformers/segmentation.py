@@ -20,8 +20,9 @@ from hungarian_torch._transformers.layers import (
     by_ends,
     criterion,
     joined,
+    number_of,
 )
-from hungarian_torch._transformers.masks import Comparison, number_of, of_objects
+from hungarian_torch._transformers.masks import Comparison, of_objects
 
 OfConfig = Callable[[Any], Settings]
 _PIXELS = Comparison("focal")
