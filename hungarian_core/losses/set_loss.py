@@ -26,11 +26,13 @@ from hungarian_core.losses.call import (
 )
 from hungarian_core.losses.evaluation import logs_of_terms, losses_of_terms
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
+from hungarian_core.losses.pairs import per_worker
 from hungarian_core.losses.results import DENOISED, SetLosses
-from hungarian_core.losses.sums import divisors
+from hungarian_core.losses.sums import Divisors, divisors
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import matches_of
+from hungarian_core.terms.problems import MatchingProblems
 from hungarian_core.terms.targets import TargetForms, pad_fields
 from hungarian_core.terms.term import Term
 
@@ -176,19 +178,21 @@ class SetLoss(Loss):
             own.update(weights)
         if num_objects is not None:
             num_objects = object_count(num_objects, self.normalize, call.problems)
-        found, objects = self._evaluate(call, assignment, own, image_weights, num_objects, self.log)
+        found, divided = self._evaluate(call, assignment, own, image_weights, num_objects, self.log)
         if denoising is None:
             return found
         denoising = denoised(denoising)
         if call.problems.backend.shape(denoising.queries.group) == (0,):  # no image has an object
+            self._ask_all_the_same(denoising, divided, call.problems)
             xp = call.problems.xp
             nothing = {f"{name}{DENOISED}": xp.zeros_like(x) for name, x in found.losses.items()}
             return SetLosses(found.total, found.losses | nothing, found.logs, found.assignment)
         call = self._read(denoising.outputs, targets, denoising.query_mask, None, 1, 1)
-        if objects is not None:
-            objects = objects * group_count(denoising.queries, call.problems)
+        number = divided.losses
+        if divided.objects is not None:
+            number = divided.objects * group_count(denoising.queries, call.problems)
         again, _ = self._evaluate(
-            call, denoising.queries.assignment, own, image_weights, objects, False
+            call, denoising.queries.assignment, own, image_weights, number, False
         )
         losses = found.losses | {f"{name}{DENOISED}": x for name, x in again.losses.items()}
         return SetLosses(found.total + again.total, losses, found.logs, found.assignment)
@@ -279,12 +283,12 @@ class SetLoss(Loss):
         assignment: Assignment | Array | None,
         weights: Mapping[str, float | Array],
         image_weights: Array | None,
-        num_objects: Array | None,
+        number: Array | None,
         log: bool,
-    ) -> tuple[SetLosses, Array | None]:
+    ) -> tuple[SetLosses, Divisors]:
         """Match, if no matching is given, and add up what the terms say.
 
-        Return the number of objects, `[1]`, that losses are divided by, too.
+        `number`, `[1]`: that of objects or images, if it is known.
         """
         problems, kernels = call.problems, self._kernels(call)
         if assignment is None:
@@ -299,7 +303,7 @@ class SetLoss(Loss):
         each, label_weights = losses_of_terms(self.terms, self.match_by, call, kernels, matches)
         of_images = None if image_weights is None else image_column(image_weights, problems)
         divided = divisors(
-            self.normalize, self.denominator == "global", matches, label_weights, num_objects
+            self.normalize, self.denominator == "global", matches, label_weights, number
         )
         keep_images = self.reduction == "none"
 
@@ -322,4 +326,17 @@ class SetLoss(Loss):
         if not problems.layered:
             losses = {name: x[0, ...] for name, x in losses.items()}
             logs = {name: x[0, ...] for name, x in logs.items()}
-        return SetLosses(total, losses, logs, matching), divided.objects
+        return SetLosses(total, losses, logs, matching), divided
+
+    def _ask_all_the_same(
+        self, denoising: Denoised, divided: Divisors, problems: MatchingProblems
+    ) -> None:
+        """Ask other workers for what those ask for that have queries for denoising."""
+        if self.denominator != "global" or not divided.labels or divided.objects is None:
+            return
+        (name, extents), *_ = self._wanted.outputs.items()
+        shape = problems.backend.shape(denoising.outputs[name])
+        layers = shape[0] if len(shape) > 2 + len(extents) else 1
+        nothing = [problems.xp.zeros_like(divided.objects)] * (layers * len(divided.labels))
+        sums = problems.xp.concat(nothing)
+        per_worker(divided.objects, sums, problems.backend, problems.xp)

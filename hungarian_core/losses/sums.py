@@ -71,7 +71,7 @@ def divisors(
     over_all: bool,
     matches: Matches,
     label_weights: Mapping[str, Array],
-    num_objects: Array | None = None,
+    number: Array | None = None,
 ) -> Divisors:
     """Return what sums are divided by.
 
@@ -80,30 +80,32 @@ def divisors(
         over_all: Whether the result does not depend on how images are spread over workers.
         matches: The matching.
         label_weights: By the names of losses `[N, Q]`, what the queries are to say.
-        num_objects: `[1]`, what counts as the number of objects, if the caller knows it.
+        number: `[1]`, what counts as the number of objects or images, if the caller knows it.
     """
     problems = matches.problems
     backend, xp = problems.backend, problems.xp
     if normalize is None:
         return Divisors(None, {}, None)
     if normalize == "images":
+        if number is not None:
+            return Divisors(number, {}, None)
         _, _, groups = problems.batch_axes
         ones = xp.ones_like(problems.mask[:, :1], dtype=problems.dtype)
         images = problems.per_layer(ones)[:1] / groups
         return Divisors(per_worker(images, None, backend, xp)[0], {}, None)
     sums = {name: problems.per_layer(x) for name, x in label_weights.items()}
-    counted = _counted(matches) if num_objects is None else num_objects
+    counted = _counted(matches) if number is None else number
     shared = [*sums.values()] if over_all else []
-    if num_objects is None or shared:
+    if number is None or shared:
         together = xp.concat(shared) if shared else None
         found, together = per_worker(counted, together, backend, xp, published=not over_all)
-        counted = found if num_objects is None else num_objects
+        counted = found if number is None else number
         if together is not None:
             layers, _, _ = problems.batch_axes
             sums = {name: together[k * layers : (k + 1) * layers] for k, name in enumerate(sums)}
     # They are 0 where all queries are ignored, as are the losses.
     sums = {name: xp.where(x > 0, x, xp.ones_like(x)) for name, x in sums.items()}
-    apart = num_objects is None and not _is_one_to_one(matches)
+    apart = number is None and not _is_one_to_one(matches)
     return Divisors(counted[:-1] if apart else counted, sums, counted[-1:])
 
 

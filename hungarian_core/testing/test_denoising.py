@@ -270,6 +270,55 @@ def test_loss_of_a_detector(driver: Driver) -> None:
     )
 
 
+@pytest.fixture
+def asks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What NumPy's backend asks of all workers: a second one, which has the same."""
+    found: list[Any] = []
+
+    def all_reduce(self: Any, x: Any) -> Any:
+        found.append(x)
+        return 2 * x
+
+    monkeypatch.setattr(type(hc.get_backend("numpy")), "all_reduce", all_reduce)
+    return found
+
+
+@pytest.mark.parametrize("axes", [(2,), (2, 2)])
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({}, 1), ({"class_denominator": "global"}, 2), ({"class_loss": "focal"}, 1)],
+)
+def test_workers_ask_for_the_same(
+    options: dict[str, Any], asked: int, axes: tuple[int, ...], asks: list[Any]
+) -> None:
+    """Whether they have objects, and so queries for denoising, or none: else they wait for good."""
+    criterion = hc.DetrLoss(3, **options)
+    for n in (2, 0):
+        targets = [{"labels": np.zeros(n, int), "boxes": np.full((n, 4), 0.5)}] * 2
+        queries = hc.denoising.contrastive_queries(targets, 3, seed=0, groups=2)
+        logits = 3 if options.get("class_loss") else 4
+        noised = {"logits": np.zeros((*axes, 4 * n, logits)), "boxes": np.zeros((*axes, 4 * n, 4))}
+        own = np.zeros((2, 5, logits)), np.full((2, 5, 4), 0.5)
+        criterion(*own, targets, denoising=hc.denoising.Denoised(queries, noised))
+    with_objects, without = asks[:asked], asks[asked:]
+    assert [x.shape for x in with_objects] == [x.shape for x in without]
+
+
+def test_workers_count_images_once(asks: list[Any]) -> None:
+    """And divide the losses of queries for denoising by their number too."""
+    criterion = hc.SetLoss([hc.terms.Boxes(giou_weight=0.0)], normalize="images")
+    targets = [{"boxes": np.full((1, 4), 0.5)}] * 3
+    made = [{**x, "labels": np.zeros(1, int)} for x in targets]
+    queries = hc.denoising.contrastive_queries(made, 3, seed=0, groups=1)
+    noised = {"boxes": np.full((3, 2, 4), 0.25)}
+    found = criterion(
+        {"boxes": np.full((3, 4, 4), 0.5)}, targets,
+        denoising=hc.denoising.Denoised(queries, noised),
+    )  # fmt: skip
+    assert len(asks) == 1
+    np.testing.assert_allclose(found.losses["bbox_dn"], 5 * 4 * 0.25)
+
+
 def test_not_denoised() -> None:
     targets = [{"labels": np.array([1]), "boxes": np.array([[0.5, 0.5, 0.2, 0.2]])}]
     queries = hc.denoising.contrastive_queries(targets, 3, seed=0, groups=1)
