@@ -93,3 +93,14 @@ def test_models_with_a_criterion_of_their_own() -> None:
     model.criterion = torch.nn.Identity()
     with pytest.raises(ValueError, match=r"TransformersCriterion\.for_model"):
         TransformersLoss.for_model(model)
+
+
+def test_models_that_are_wrapped() -> None:
+    """`torch.compile` hands on what is set, and other wrappers keep it from the model."""
+    model = unmade("DetrForObjectDetection")
+    model.loss_type = "ForObjectDetection"
+    compiled = torch.compile(model)
+    compiled.loss_function = TransformersLoss.for_model(compiled)
+    assert isinstance(model.loss_function, TransformersLoss)
+    with pytest.raises(ValueError, match="DataParallel is no model of transformers"):
+        TransformersLoss.for_model(torch.nn.DataParallel(model))

@@ -8,8 +8,13 @@ from typing import Any
 
 
 def asks_for_its_loss(model: Any) -> None:
-    """Raise if a model's class has nothing of its own that calls `loss_function`."""
-    kind = type(model)
+    """Raise unless a model's class has something of its own that calls `loss_function`."""
+    kind = type(getattr(model, "_orig_mod", model))  # torch.compile hands on what is set
+    if not hasattr(kind, "loss_function"):
+        raise ValueError(
+            f"{kind.__name__} is no model of transformers; expected one, as it is before "
+            "DistributedDataParallel or the like wraps it"
+        )
     if any(_named("loss_function", part) for part in _own_parts(kind)):
         return
     if hasattr(model, "criterion"):

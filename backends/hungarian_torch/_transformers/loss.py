@@ -66,7 +66,8 @@ class TransformersLoss(Configured):
         """Return the loss of a model, with `changes` as for the class.
 
         Raises:
-            ValueError: The model never calls its `loss_function`, or has a loss of another type.
+            ValueError: The model is none of transformers, never calls its `loss_function`, or has
+                a loss of another type.
         """
         _checks.asks_for_its_loss(model)
         return cls(model.loss_type, **changes)
