@@ -126,3 +126,50 @@ def test_uncertain_points(ratio: float) -> None:
     candidates = torch.cat(drawn, dim=1)
     found = MASKS.uncertain_points(logits[:, 0], candidates, count, importance_ratio=ratio)
     assert torch.equal(found, expected)
+
+
+def test_rf_detr_with_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two layers in three groups: matching and losses, at points that both are given."""
+    module = _module("loss.loss_rf_detr")
+    groups, queries, classes = 3, 6, 4
+    # A sixteenth of the numbers of boxes: transformers takes their shape for that of masks.
+    points = 3 * groups * queries * 4 // 16
+    number, noise = 8, torch.Generator().manual_seed(5)  # of the points of a pair: the height
+    drawn = {
+        n: torch.rand(1, n, 2, generator=noise)
+        for n in (points, 3 * number, number - int(0.75 * number))
+    }
+    targets = [
+        {
+            "class_labels": torch.randint(classes, (n,), generator=noise),
+            "boxes": torch.rand(n, 4, generator=noise) * 0.3 + 0.2,
+            "masks": (torch.rand(n, 16, 12, generator=noise) > 0.5).float(),
+        }
+        for n in (3, 0, 2)
+    ]
+    shape = (2, 3, groups * queries)
+    logits = torch.randn(*shape, classes, generator=noise)
+    boxes = torch.rand(*shape, 4, generator=noise) * 0.3 + 0.2
+    masks = torch.randn(*shape, 8, 6, generator=noise) * 3
+    matcher = module.RfDetrHungarianMatcher(2.0, 5.0, 2.0, 16, 5.0, 5.0)
+    losses = ["labels", "boxes", "masks"]
+    published = module.RfDetrImageLoss(matcher, classes, 0.25, losses, groups, 16)
+    last, first = (
+        {"logits": logits[k], "pred_boxes": boxes[k], "pred_masks": masks[k]} for k in (1, 0)
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "rand", lambda *x, device: drawn[x[1]].expand(*x).clone())
+        theirs = published({**last, "auxiliary_outputs": [first]}, targets)
+    criterion = hc.DetrLoss.preset("rf_detr_seg", classes, groups=groups)
+    candidates = torch.cat([drawn[3 * number], drawn[number - int(0.75 * number)]], dim=1)
+    ours = criterion(
+        logits, boxes, targets, masks=masks, points=drawn[points].expand(3, -1, -1),
+        candidates=candidates[None],
+    )  # fmt: skip
+    weights = {"ce": 5.0, "bbox": 5.0, "giou": 2.0, "mask_ce": 5.0, "mask_dice": 5.0}
+    names = {"ce": "class_", "mask_ce": "mask", "mask_dice": "dice"}
+    for name, weight in weights.items():
+        found = getattr(ours, names.get(name, name))
+        for layer, end in enumerate(("_0", "")):
+            expected = weight * theirs[f"loss_{name}{end}"]
+            torch.testing.assert_close(found[layer], expected, rtol=2e-5, atol=0, msg=name)

@@ -96,7 +96,7 @@ class DetrLoss(Loss):
         masks: The terms of masks, if there are to be any: a `MaskLoss`.
         repeat: Each true object is there k times, for one-to-many matching as in H-DETR.
         groups: The queries fall into k groups of equal size, one after another, and each is
-            matched for itself, as in Group DETR. With masks, 1.
+            matched for itself, as in Group DETR.
         nan: What NaN and -inf in the matching cost do, as for `assign`. By default they count as
             the worst cost: a step that fails has the loss NaN, and training goes on.
         solver: As for `assign`.
@@ -221,7 +221,8 @@ class DetrLoss(Loss):
         Args:
             name: ``"detr"``, ``"yolos"``, ``"table_transformer"``, ``"deformable"``,
                 ``"conditional"``, ``"dab"``, ``"dino"``, ``"rt_detr"``, ``"lw_detr"``,
-                ``"rf_detr"``, ``"hf_deformable"``, ``"maskformer"`` or ``"mask2former"``.
+                ``"rf_detr"``, ``"rf_detr_seg"``, ``"hf_deformable"``, ``"maskformer"`` or
+                ``"mask2former"``.
             num_classes: As for `DetrLoss`.
             **changes: Arguments of `DetrLoss` to set otherwise.
 

@@ -22,6 +22,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "rt_detr": {**_FOCAL, "class_loss": "varifocal", "alpha": 0.75},
     "lw_detr": {**_FOCAL, "class_loss": "ia_bce"},
     "rf_detr": {**_FOCAL, "class_loss": "ia_bce"},
+    # Masks are compared at points: for the matching, as many as a sixteenth of the pixels.
+    "rf_detr_seg": {
+        **_FOCAL,
+        "class_loss": "ia_bce",
+        "class_weight": 5.0,
+        "masks": Masks("bce", 5.0, 5.0, 5.0, 5.0, num_points=None, truth_sampling="nearest"),
+    },
     "hf_deformable": {**_FOCAL, "class_cost": 1.0},
     # Without boxes: what they would cost and lose has no say.
     "maskformer": {**_DETR, "masks": Masks("focal", 20.0, 1.0, 20.0, 1.0)},

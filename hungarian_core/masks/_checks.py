@@ -65,3 +65,17 @@ def chosen(count: Any, ratio: Any, candidates: tuple[Any, ...]) -> tuple[int, fl
     if not 0 <= share <= 1:
         raise ValueError(f"importance_ratio is {ratio!r}; expected a number from 0 to 1")
     return count, share
+
+
+def points_of(candidates: Any, importance_ratio: float) -> int:
+    """Return for how many points so many candidates are drawn: three for each, and what is left."""
+    number = 0
+    if isinstance(candidates, int):
+        number = int(candidates / (4 - importance_ratio))
+        number -= 4 * number - int(importance_ratio * number) > candidates
+    if number < 1:
+        raise ValueError(
+            f"num_points is None, and there are {candidates} candidates; expected as many as are "
+            f"drawn for n points, 4 n - int({importance_ratio} n), a number that is known"
+        )
+    return number

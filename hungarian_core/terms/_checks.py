@@ -22,7 +22,8 @@ def mask_options(gamma: Any, num_points: Any, importance_ratio: Any) -> None:
     """Check the numbers among the options of a term of masks."""
     if not gamma >= 0:
         raise ValueError(f"gamma is {gamma!r}; expected a number, 0 or more")
-    whole("num_points", num_points, 1, "a positive integer")
+    if num_points is not None:
+        whole("num_points", num_points, 1, "a positive integer, or None")
     if not 0 <= importance_ratio <= 1:
         raise ValueError(f"importance_ratio is {importance_ratio!r}; expected a number from 0 to 1")
 
@@ -357,12 +358,6 @@ def mask_arguments(loss: Any, masks: Any) -> None:
         )
     if loss is not None and masks is None:
         raise ValueError("the loss has masks=MaskLoss(...); expected masks= in the call too")
-
-
-def mask_groups(groups: Any) -> None:
-    """Check that masks are not matched in groups."""
-    if groups != 1:
-        raise ValueError(f"groups is {groups}; expected 1 with masks")
 
 
 def candidates_alignable(candidates: Any) -> None:

@@ -10,6 +10,7 @@ from hungarian_core import _checks
 from hungarian_core import masks as measures
 from hungarian_core._backend import Array, Backend, Namespace
 from hungarian_core.costs.classes import times
+from hungarian_core.masks import _checks as mask_checks
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _target_checks as target_checks
 from hungarian_core.terms.mask_losses import mask_losses
@@ -22,7 +23,7 @@ from hungarian_core.terms.term import Term
 class MaskInputs(NamedTuple):
     """The masks of a call, which are too large to be laid out as other outputs are."""
 
-    predictions: Array  # [L, B, Q, H, W], or [1, B, Q, H, W] of the last layer
+    predictions: Array  # [L, B * groups, Q, H, W], or [1, ...] of the last layer
     last: bool  # they are of the last layer only
     truth: Array  # [B, M, H, W], 0 where there is no object
     points: Array | None  # [B, P, 2]
@@ -54,13 +55,16 @@ class Masks(Term):
         dice_cost: The weight of the dice in the matching cost.
         alpha: As for `hungarian_core.masks.focal`.
         gamma: As there.
-        num_points: At how many of the `candidates` of a call the loss looks.
+        num_points: At how many of the `candidates` of a call the loss looks. None for the number n
+            that R candidates are drawn for, ``R = 4 n - int(importance_ratio * n)``.
         importance_ratio: As for `hungarian_core.masks.uncertain_points`.
         resize: What to do where predicted masks are of another size than true ones: None refuses
             them. With ``"bilinear"`` they are matched in the size of the predictions, at the pixels
             of the truth that lie there (`hungarian_core.masks.resize`, nearest), and the loss
             compares in the size of the truth: of all predictions only those that are matched are
             brought to it. As in MaskFormer and DETR.
+        truth_sampling: What a true mask is at a point: ``"bilinear"`` between its pixels, as in
+            Mask2Former, or that of the ``"nearest"``, as in RF-DETR.
         check_targets: Raise if a true mask holds other numbers than 0 to 1, such as 255, where it
             can be read.
 
@@ -84,9 +88,10 @@ class Masks(Term):
     dice_cost: float = 0.0
     alpha: float = 0.25
     gamma: float = 2.0
-    num_points: int = 112 * 112
+    num_points: int | None = 112 * 112
     importance_ratio: float = 0.75
     resize: Literal["bilinear"] | None = None
+    truth_sampling: Literal["bilinear", "nearest"] = "bilinear"
     check_targets: bool = True
 
     outputs = {"masks": ("H", "W")}  # noqa: RUF012  (of the class, as for every term)
@@ -99,6 +104,7 @@ class Masks(Term):
         _checks.one_of("pixels", self.pixels, ("focal", "bce"))
         if self.resize is not None:
             _checks.one_of("resize", self.resize, ("bilinear",), "or None")
+        _checks.one_of("truth_sampling", self.truth_sampling, ("bilinear", "nearest"))
         checks.mask_options(self.gamma, self.num_points, self.importance_ratio)
 
     @property
@@ -131,17 +137,18 @@ class Masks(Term):
         backend, xp, dtype = problems.backend, problems.xp, problems.dtype
         masks, truth = outputs["masks"], fields["masks"]
         layers, images, groups = problems.batch_axes
-        checks.mask_groups(groups)
         shape, points = backend.shape(masks), outputs.get("points")
         there = problems.objects_mask[..., None, None]
         truth = xp.astype(xp.where(there, truth, xp.zeros_like(truth)), dtype, copy=False)
         if self.check_targets and backend.readable(truth):
             backend.host_call(target_checks.true_masks, truth, like=())
-        axes = (layers, images, problems.queries)
+        axes = (layers, images * groups, problems.queries)
         dense = points is None and self.resize is None
         checks.mask_shapes(shape, backend.shape(truth), dense)
         last = problems.layered and len(shape) == 4
         masks = xp.astype(masks if len(shape) == 5 else masks[None, ...], dtype, copy=False)
+        if groups > 1:
+            masks = xp.reshape(masks, (backend.shape(masks)[0], *axes[1:], *shape[-2:]))
         if problems.query_mask is not None:
             there = xp.reshape(problems.query_mask, axes)
             there = there[-1:, ...] if last else there
@@ -183,12 +190,14 @@ class Masks(Term):
         backend, xp = problems.backend, problems.xp
         truth, prediction, axes = inputs.truth, backend.stop_gradient(inputs.predictions), 2
         if inputs.points is not None:
-            truth = measures.sample(truth, inputs.points, backend=backend)
-            prediction = measures.sample(prediction, inputs.points, backend=backend)
+            truth = measures.sample(truth, inputs.points, mode=self.truth_sampling, backend=backend)
+            points = _of_groups(inputs.points, problems)
+            prediction = measures.sample(prediction, points, backend=backend)
             axes = 1
         elif self.resize is not None:
             size = backend.shape(prediction)[-2:]
             truth = measures.resize(truth, size, mode="nearest", backend=backend)
+        truth = _of_groups(truth, problems)
         pixels, dice = self.pairwise(truth[None, ...], prediction, axes, backend)
         costs = {"mask": times(mask_weight, pixels, xp), "dice": dice_weight * dice}
         return {
@@ -201,7 +210,7 @@ class Masks(Term):
     ) -> dict[str, Array]:
         """The losses of the matched pairs."""
         backend, xp = problems.backend, problems.xp
-        truth = problems.repeated(inputs.truth, 1)
+        truth = _of_groups(problems.repeated(inputs.truth, 1), problems)
         counted, chosen = matches.counted, inputs.predictions
         place = None
         if matches.given:
@@ -241,20 +250,27 @@ class Masks(Term):
     ) -> tuple[Array, Array]:
         """Return the losses of masks `[L, B, P, H, W]`, at points if there are any."""
         backend, axes = problems.backend, 2
-        points = None if inputs.points is None else inputs.points[:, None, ...]
+        points = None
+        if inputs.points is not None:
+            points = _of_groups(inputs.points, problems)[:, None, ...]
         if inputs.candidates is not None:
             candidates = inputs.candidates
             if candidates.ndim > 3 and backend.shape(candidates)[-3] != 1:
                 checks.candidates_given(matches.given)
                 candidates = problems.repeated(candidates, candidates.ndim - 3)
+            if candidates.ndim == 4 and backend.shape(candidates)[0] != 1:
+                candidates = _of_groups(candidates, problems)
+            number = self.num_points
+            if number is None:
+                number = mask_checks.points_of(backend.shape(candidates)[-2], self.importance_ratio)
             points = measures.uncertain_points(
-                chosen, candidates, self.num_points,
+                chosen, candidates, number,
                 importance_ratio=self.importance_ratio, backend=backend,
             )  # fmt: skip
         if points is not None:
             truth, chosen = (
-                measures.sample(x[..., None, :, :], points, backend=backend)[..., 0, :]
-                for x in (truth, chosen)
+                measures.sample(x[..., None, :, :], points, mode=mode, backend=backend)[..., 0, :]
+                for x, mode in ((truth, self.truth_sampling), (chosen, "bilinear"))
             )
             axes = 1
         elif self.resize is not None:
@@ -263,10 +279,20 @@ class Masks(Term):
 
     @staticmethod
     def _folded(x: Array, inputs: MaskInputs, problems: MatchingProblems) -> Array:
-        """Return `[L, B, ...]` of `[N, ...]`, or `[1, B, ...]` for masks of the last layer."""
-        layers, images, _ = problems.batch_axes
-        x = problems.xp.reshape(x, (layers, images, problems.backend.shape(x)[1]))
+        """Return `[L, B * groups, ...]` of `[N, ...]`, or `[1, ...]` of the last layer."""
+        layers, images, groups = problems.batch_axes
+        x = problems.xp.reshape(x, (layers, images * groups, problems.backend.shape(x)[1]))
         return x[-1:, ...] if inputs.last else x
+
+
+def _of_groups(x: Array, problems: MatchingProblems) -> Array:
+    """Return what each image has, `[B, ...]`, for each of its groups of queries."""
+    xp, shape = problems.xp, problems.backend.shape(x)
+    _, images, groups = problems.batch_axes
+    if groups == 1:
+        return x
+    x = xp.broadcast_to(x[:, None, ...], (images, groups, *shape[1:]))
+    return xp.reshape(x, (images * groups, *shape[1:]))
 
 
 def _counted_first(
@@ -302,9 +328,10 @@ def _of_places(x: Array, place: Array, xp: Namespace) -> Array:
 def _spread(
     x: Array, inputs: MaskInputs, problems: MatchingProblems, of_objects: bool = True
 ) -> Array:
-    """Return `[N, ...]` of `[L, B, ...]`, or of `[1, B, ...]` for the last layer."""
+    """Return `[N, ...]` of `[L, B * groups, ...]`, or of `[1, ...]` for the last layer."""
     xp = problems.xp
-    layers, images, _ = problems.batch_axes
+    layers, images, groups = problems.batch_axes
+    images = images * groups
     rest = problems.backend.shape(x)[2:]
     if inputs.last:
         of_layers = xp.reshape(xp.astype(problems.mask[:, 0], x.dtype), (layers, images))[:, :1]
