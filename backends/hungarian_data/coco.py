@@ -6,15 +6,15 @@ A box is its left upper corner, width and height, in pixels from the corner of t
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from hungarian_data.dataset import DataError
 from hungarian_data.gathering import Annotated, Gathering, number
 from hungarian_data.images import SUFFIXES
+from hungarian_data.places import Places
 
 # What messages call an entry of a list, and the entry.
 Record = tuple[str, dict[str, Any]]
@@ -54,11 +54,22 @@ def scan(files: Sequence[Path], split: str | None, gathering: Gathering) -> tupl
     return classes or ()
 
 
+def _named(files: Sequence[Path], split: str) -> list[Path]:
+    """Return the files of a split: their names, or those of their folders, have it as a word.
+
+    A name may have it with digits behind, as instances_train2017 has train, unless another has
+    it as it is.
+    """
+    word = re.escape(split)
+    for pattern in (rf"(?<![^\W_]){word}(?![^\W_])", rf"(?<![^\W\d_]){word}(?![^\W\d_])"):
+        if found := [x for x in files if re.search(pattern, x.stem, re.I)]:
+            return found
+    return [x for x in files if x.parent.name == split]
+
+
 def _chosen(files: Sequence[Path], split: str) -> list[Path]:
-    """Return the file of a split: its name has it as a word, as instances_train2017 has train."""
-    word = re.compile(rf"(?<![A-Za-z]){re.escape(split)}(?![A-Za-z])", re.I)
-    found = [x for x in files if word.search(x.stem)]
-    found = found or [x for x in files if x.parent.name == split]
+    """Return the file of a split."""
+    found = _named(files, split)
     if len(found) != 1:
         names = ", ".join(f"{x.parent.name}/{x.name}" for x in found or files)
         raise DataError(
@@ -119,12 +130,13 @@ def _scan(path: Path, content: dict[str, Any], gathering: Gathering) -> tuple[st
             x = _annotated(entry, record, labels[category], named[category])
             objects[image].append(x)
             gathering.annotated[x.name] += 1
-    folders = _folders(path)
+    places = Places(path, gathering)
     for k, (entry, record) in images.items():
-        found = _find(path, entry, record.get("file_name"), folders, gathering)
+        found = places.find(entry, record.get("file_name"))
         if found is not None:
             size = record.get("width"), record.get("height")
             gathering.add(path, entry, found, size, objects[k])
+    places.note_others()
     return tuple(named.values())
 
 
@@ -179,36 +191,6 @@ def _annotated(entry: str, record: dict[str, Any], label: int, name: str) -> Ann
         (x, y, x + w, y + h),
         record.get("iscrowd") in (1, True),
     )
-
-
-def annotates(folder: Path) -> bool:
-    """Tell whether a folder holds annotations, and images lie beside it."""
-    return folder.name.casefold() == "annotations"
-
-
-def _folders(path: Path) -> list[Path]:
-    """Return where the images of a file may be: first the folders that its name names."""
-    root = path.parent.parent if annotates(path.parent) else path.parent
-    inside = [x for place in (root, root / "images") if place.is_dir() for x in place.iterdir()]
-    folders = [root, *sorted(x for x in inside if x.is_dir())]
-    return sorted(folders, key=lambda x: x == root or x.name.casefold() not in path.stem.casefold())
-
-
-def _find(
-    path: Path, entry: str, name: object, folders: Sequence[Path], gathering: Gathering
-) -> Path | None:
-    """Return where an image is."""
-    relative = PurePosixPath(name.replace("\\", "/")) if isinstance(name, str) and name else None
-    if relative is None:
-        gathering.problem(path, entry, f"the file_name is {name!r}; expected that of an image")
-    elif relative.is_absolute() or ".." in relative.parts:
-        gathering.problem(path, entry, f"the file_name {name!r} leads out of the folder")
-    else:
-        for folder in folders:
-            if os.path.isfile(folder / relative):
-                return folder / relative
-        gathering.problem(path, entry, f"there is no image {name!r}")
-    return None
 
 
 def _note_others(gathering: Gathering) -> None:

@@ -11,6 +11,7 @@ from hungarian_core._options import one_of
 from hungarian_data import coco, voc
 from hungarian_data.dataset import DataError, Dataset
 from hungarian_data.gathering import Gathering
+from hungarian_data.places import annotates
 
 
 class Layout(NamedTuple):
@@ -102,7 +103,7 @@ def find_layout(folder: Path) -> Layout:
     inside = _folders(folder)
     for root in (folder, *(inside if len(inside) == 1 else ())):
         # By their contents: some file systems take "annotations" for "Annotations".
-        named = [x for x in _folders(root) if coco.annotates(x)]
+        named = [x for x in _folders(root) if annotates(x)]
         for places in (named, [root], _folders(root)):
             if found := tuple(x for x in places if any(x.glob("*.xml"))):
                 return Layout(voc.NAME, root, found)

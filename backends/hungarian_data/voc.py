@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hungarian_core._options import meant
-from hungarian_data.coco import annotates
 from hungarian_data.dataset import DataError
 from hungarian_data.gathering import Annotated, Gathering, number
 from hungarian_data.images import SUFFIXES
+from hungarian_data.places import annotates
 
 NAME = "PASCAL VOC"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -179,7 +179,12 @@ def _add(
     if not same:
         gathering.problem(path, "filename", f"there is no image {named or path.stem!r}")
         return
-    image = next((x for x in same if x.name == named), same[0])
+    exact = [x for x in same if x.name == named]
+    if len(exact or same) > 1:
+        names = " or ".join(x.name for x in same)
+        gathering.problem(path, "filename", f"is {named or 'missing'}; expected {names}")
+        return
+    (image,) = exact or same
     if named and Path(named).stem != image.stem:
         gathering.note(path, "filename", f"is {named!r}; {image.name} is taken, as it is called")
     size = [tree.findtext(f"size/{x}", "").strip() for x in ("width", "height")]
