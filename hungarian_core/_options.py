@@ -156,7 +156,7 @@ def number(name: str, value: Any, expected: str = "a number") -> float:
         ):
             with contextlib.suppress(TypeError, ValueError):
                 found = float(value)
-    if math.isnan(found):
+    if found != found:  # what tracers can follow, where they take an option as a variable
         raise ValueError(f"{name} is {value!r}; expected {expected}")
     return found
 

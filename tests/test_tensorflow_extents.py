@@ -257,3 +257,23 @@ def test_known_extents_cost_nothing() -> None:
     shapes = {name: tf.TensorSpec(shape, tf.float32) for name, (_, *shape) in SETS.items()}
     graph = tf.function(_short, input_signature=[shapes]).get_concrete_function().graph
     assert not [op for op in graph.get_operations() if op.type == "Assert"]
+
+
+def test_queries_for_denoising_of_extents_that_are_not_known() -> None:
+    """As many objects as there are when it runs, none too, made and graded in one program."""
+    fields = [
+        tf.TensorSpec(x, y) for x, y in (((None, None), tf.int64), ((None, None, 4), tf.float32))
+    ]
+    criterion = hc.DetrLoss(C, class_loss="focal")
+    own = tf.zeros((B, Q, C)), tf.fill((B, Q, 4), 0.5)
+
+    def loss(labels: Any, boxes: Any) -> Any:
+        targets = {"labels": labels, "boxes": boxes}
+        queries = hc.denoising.contrastive_queries(targets, C, seed=5, groups=2)
+        outputs = {"logits": tf.one_hot(queries.labels, C), "boxes": queries.boxes + 0.1}
+        return criterion(*own, targets, denoising=hc.denoising.Denoised(queries, outputs)).total
+
+    program = tf.function(loss, input_signature=fields)
+    for objects in (M, 0, 4):
+        labels, boxes = tf.zeros((B, objects), tf.int64), tf.fill((B, objects, 4), 0.4)
+        np.testing.assert_allclose(program(labels, boxes), loss(labels, boxes), rtol=1e-6)

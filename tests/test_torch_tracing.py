@@ -385,3 +385,16 @@ def test_a_compiled_program_serves_changing_sizes(name: str, dynamic: bool | Non
         torch.testing.assert_close(step(*arrays), program(*arrays), rtol=1e-5, atol=1e-5)
     assert counter.frame_count <= 2  # one of a size that is known, and one for all others
     torch.compiler.reset()
+
+
+def test_an_option_that_changes_from_call_to_call() -> None:
+    """Dynamo takes a number for a variable once it has changed; it is checked nevertheless."""
+    targets = [{"labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}]
+
+    def boxes(scale: float) -> Any:
+        options: Any = {"seed": 1, "groups": 2, "box_noise_scale": scale}
+        return hc.denoising.contrastive_queries(targets, 3, **options).boxes
+
+    compiled = torch.compile(boxes, fullgraph=True, backend="eager")
+    for scale in (1.0, 0.9, 0.8):
+        assert torch.equal(compiled(scale), boxes(scale))

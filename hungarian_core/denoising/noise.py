@@ -56,7 +56,8 @@ def contrastive_queries(
         `DenoisingQueries`, of D = 2 M groups.
 
     Raises:
-        ValueError: An option is out of range, or shapes or dtypes do not fit.
+        ValueError: An option or, where values can be read, a label is out of range, or shapes or
+            dtypes do not fit.
 
     Reference:
         Zhang et al., DINO, ICLR 2023, section 3.3; the numbers are those of transformers'
@@ -118,7 +119,7 @@ def denoising_queries(
         `DenoisingQueries`, of D = M groups.
 
     Raises:
-        ValueError: An option is out of range, or shapes or dtypes do not fit.
+        ValueError: As of `contrastive_queries`.
 
     Reference:
         Li et al., DN-DETR, CVPR 2022, section 4.3.
@@ -206,7 +207,13 @@ class _Copies:
         # Padding may hold anything.
         boxes = xp.where(mask[..., None], boxes, 0)
         self.boxes = xp.broadcast_to(boxes[:, None, ...], (*shape, 4))
-        labels = xp.where(mask, as_index(labels, xp), self.num_classes)
+        labels = as_index(labels, xp)
+        outside = mask & ((labels < 0) | (labels >= self.num_classes))
+        # An object that is ignored may be of no class.
+        wrong = outside & ~fields["ignore"] if "ignore" in fields else outside
+        if backend.readable(wrong):
+            core_checks.labels(wrong, labels, f"0 to {self.num_classes - 1}", backend, xp)
+        labels = xp.where(mask & ~outside, labels, self.num_classes)
         self.labels = xp.broadcast_to(labels[:, None, ...], shape)
         self.mask = xp.broadcast_to(mask[:, None, ...], shape)
         ones = xp.ones_like(self.labels, dtype=xp.int32)

@@ -18,7 +18,7 @@ class DenoisingQueries(NamedTuple):
 
     Attributes:
         labels: `(B, D)` index, the classes, some of them wrong; `num_classes` where there is no
-            object, for which an embedding has one more row.
+            object, or one of no class, for which an embedding has one more row.
         boxes: `(B, D, 4)` in cxcywh, within the image, a constant; 0 where there is no object.
         assignment: `(B, D)` index, the object that each is to become, or -1: what `SetLoss` and
             `DetrLoss` take as ``assignment=``.

@@ -58,6 +58,7 @@ def read_call(
     repeat: int,
     groups: int,
     backend: str | Backend | None,
+    least_queries: int = 1,
 ) -> Call:
     """Check the arrays of a call and lay them out; other arguments are those of `SetLoss`."""
     checks.outputs_there(outputs, wanted.outputs, "B", "Q")
@@ -77,8 +78,9 @@ def read_call(
         for name in wanted.fields:
             warn_if_swapped(fields[name], given.get(name, first), ("targets", name))
     shape = checks.output_shapes(
-        {k: backend.shape(given[k]) for k in wanted.outputs}, wanted.outputs, groups
-    )
+        {k: backend.shape(given[k]) for k in wanted.outputs}, wanted.outputs, groups,
+        least_queries,
+    )  # fmt: skip
     if isinstance(targets, (list, tuple)) and all(isinstance(x, Mapping) for x in targets):
         checks.list_length(len(targets), shape[-2])
     shapes = {name: backend.shape(x) for name, x in fields.items()}
@@ -178,22 +180,47 @@ def object_count(number: float | Array, normalize: str | None, problems: Matchin
             f"num_objects came with normalize={normalize!r}; expected it with 'objects' alone"
         )
     number = backend.asarray(number, like=xp.astype(problems.mask, problems.dtype))
+    _checks.real("num_objects", number, xp)
     if backend.shape(number) != ():
         raise ValueError(f"num_objects has shape {backend.shape(number)}; expected one number")
     if backend.readable(number) and not (xp.isfinite(number) and number > 0):
         raise ValueError(f"num_objects is {float(number)}; expected a finite number above 0")
+    number = xp.where(xp.isfinite(number) & (number > 0), number, float("nan"))
     return xp.astype(backend.stop_gradient(number), problems.dtype, copy=False)[None]
 
 
-def denoised(given: Denoised) -> Denoised:
+def denoised(given: Denoised, wanted: Wanted, backend: Backend) -> Denoised:
     """Check that what should be the outputs for queries for denoising is such."""
     if isinstance(given, Denoised) and isinstance(given.queries, DenoisingQueries):
+        shape = backend.shape(given.queries.assignment)
+        for name, extents in wanted.outputs.items():
+            if given.outputs.get(name) is None:
+                raise ValueError(
+                    f"denoising has the outputs {sorted(given.outputs)}; expected {name!r} too"
+                )
+            came = backend.shape(given.outputs[name])
+            axes = came[: len(came) - len(extents)][-2:]
+            if len(axes) < 2 or not all(map(checks.same, axes, shape)):
+                raise ValueError(
+                    f"{name} of denoising has shape {came}; expected it to be of {shape[0]} images "
+                    f"and {shape[1]} queries, as its queries are"
+                )
         return given
     came = type(given.queries if isinstance(given, Denoised) else given).__name__
     raise TypeError(
         f"denoising has a {came}; expected hungarian_core.denoising.Denoised(queries, outputs), "
         "with queries as contrastive_queries returns them and a mapping of outputs"
     )
+
+
+def names_apart(losses: Mapping[str, Array], denoised: Mapping[str, Array]) -> None:
+    """Check that no loss of a term has the name of one of queries for denoising."""
+    both = sorted(set(losses) & set(denoised))
+    if both:
+        raise ValueError(
+            f"losses of terms are called {both}, as are those of queries for denoising; expected "
+            "other names, as `hungarian_core.terms.Prefixed` gives"
+        )
 
 
 def group_count(queries: DenoisingQueries, problems: MatchingProblems) -> Array:

@@ -282,7 +282,8 @@ class DetrLoss(Loss):
                 `hungarian_core.SetLoss`: an `Assignment`, or the object of each query.
             num_objects: As for a call of `hungarian_core.SetLoss`: what losses are divided by.
             denoising: What the model made of queries for denoising, with the outputs ``"logits"``
-                and ``"boxes"``, as for a call of `hungarian_core.SetLoss`.
+                and ``"boxes"``, and ``"masks"`` for a loss with `masks`, as for a call of
+                `hungarian_core.SetLoss`.
 
         Returns:
             `DetectionLosses`, differentiable once in `logits` and `boxes`, with the matching held

@@ -19,6 +19,7 @@ from hungarian_core.losses.call import (
     given_matches,
     group_count,
     image_column,
+    names_apart,
     object_count,
     read_call,
     wanted_by,
@@ -26,13 +27,11 @@ from hungarian_core.losses.call import (
 )
 from hungarian_core.losses.evaluation import logs_of_terms, losses_of_terms
 from hungarian_core.losses.kernels import Kernels, MatchBy, Tiled, choose_kernels
-from hungarian_core.losses.pairs import per_worker
 from hungarian_core.losses.results import DENOISED, SetLosses
 from hungarian_core.losses.sums import Divisors, divisors
 from hungarian_core.terms import _checks as checks
 from hungarian_core.terms import _contract
 from hungarian_core.terms.matches import matches_of
-from hungarian_core.terms.problems import MatchingProblems
 from hungarian_core.terms.targets import TargetForms, pad_fields
 from hungarian_core.terms.term import Term
 
@@ -181,20 +180,19 @@ class SetLoss(Loss):
         found, divided = self._evaluate(call, assignment, own, image_weights, num_objects, self.log)
         if denoising is None:
             return found
-        denoising = denoised(denoising)
-        if call.problems.backend.shape(denoising.queries.group) == (0,):  # no image has an object
-            self._ask_all_the_same(denoising, divided, call.problems)
-            xp = call.problems.xp
-            nothing = {f"{name}{DENOISED}": xp.zeros_like(x) for name, x in found.losses.items()}
-            return SetLosses(found.total, found.losses | nothing, found.logs, found.assignment)
-        call = self._read(denoising.outputs, targets, denoising.query_mask, None, 1, 1)
+        denoising = denoised(denoising, self._wanted, call.problems.backend)
+        call = self._read(
+            denoising.outputs, targets, denoising.query_mask, None, 1, 1, least_queries=0
+        )
         number = divided.losses
         if divided.objects is not None:
             number = divided.objects * group_count(denoising.queries, call.problems)
         again, _ = self._evaluate(
             call, denoising.queries.assignment, own, image_weights, number, False
         )
-        losses = found.losses | {f"{name}{DENOISED}": x for name, x in again.losses.items()}
+        losses = {f"{name}{DENOISED}": x for name, x in again.losses.items()}
+        names_apart(found.losses, losses)
+        losses = found.losses | losses
         return SetLosses(found.total + again.total, losses, found.logs, found.assignment)
 
     @skip_autograph
@@ -253,10 +251,11 @@ class SetLoss(Loss):
         extra_cost: Array | None,
         repeat: int,
         groups: int,
+        least_queries: int = 1,
     ) -> Call:
         return read_call(
             self.terms, self._wanted, outputs, targets, query_mask, extra_cost, repeat,
-            groups, self.backend,
+            groups, self.backend, least_queries,
         )  # fmt: skip
 
     def _kernels(self, call: Call) -> Kernels:
@@ -327,16 +326,3 @@ class SetLoss(Loss):
             losses = {name: x[0, ...] for name, x in losses.items()}
             logs = {name: x[0, ...] for name, x in logs.items()}
         return SetLosses(total, losses, logs, matching), divided
-
-    def _ask_all_the_same(
-        self, denoising: Denoised, divided: Divisors, problems: MatchingProblems
-    ) -> None:
-        """Ask other workers for what those ask for that have queries for denoising."""
-        if self.denominator != "global" or not divided.labels or divided.objects is None:
-            return
-        (name, extents), *_ = self._wanted.outputs.items()
-        shape = problems.backend.shape(denoising.outputs[name])
-        layers = shape[0] if len(shape) > 2 + len(extents) else 1
-        nothing = [problems.xp.zeros_like(divided.objects)] * (layers * len(divided.labels))
-        sums = problems.xp.concat(nothing)
-        per_worker(divided.objects, sums, problems.backend, problems.xp)

@@ -133,7 +133,8 @@ class UnionLoss(Loss):
     ) -> SetLosses:
         """Return the loss of a batch.
 
-        Arguments, result and errors are those of a call of `hungarian_core.SetLoss`. A matching
+        Arguments, result and errors are those of a call of `hungarian_core.SetLoss`, but that there
+        is no `num_objects`, as shared terms are divided by the number of pairs. A matching
         that is given, as that of queries for denoising, all terms take as it is. `assignment` of
         the result has the layers' own matchings; `union_of_layers` of it is their union. Edges of
         queries for denoising have the ``"balance"`` of the model's own, unless outputs say another.

@@ -70,9 +70,9 @@ def outputs_there(outputs: Any, wanted: Mapping[str, Extents], *lead: str) -> No
 
 
 def output_shapes(
-    shapes: Mapping[str, tuple[Any, ...]], wanted: Mapping[str, Extents], groups: int
+    shapes: Mapping[str, tuple[Any, ...]], wanted: Mapping[str, Extents], groups: int, least: int
 ) -> tuple[Any, ...]:
-    """Check what a model returns, and return its shape up to the queries."""
+    """Check what a model returns, and return its shape up to the queries, `least` at least."""
     (first, extents), *_ = wanted.items()
     shape = shapes[first]
     front = shape[: len(shape) - len(extents)]
@@ -93,7 +93,7 @@ def output_shapes(
         rank = len(shapes[name]) - len(extents)
         _require(name, shapes[name], (*front[len(front) - rank :], *extents))
     queries = front[-1]
-    if isinstance(queries, int) and (queries % groups or not queries):
+    if isinstance(queries, int) and (queries % groups or queries < least):
         raise ValueError(
             f"{first} has shape {shape}, with {queries} queries; expected groups={groups} of equal "
             "size, of one query at least"
