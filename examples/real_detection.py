@@ -39,7 +39,7 @@ from pictures import matches
 from training import TRIAL_SEED, Job, Run, read, train
 
 BASE = "detr"  # what the others are compared with
-RATES, WEIGHTS = (5e-4, 1e-2), (0.5, 8.0)  # what is searched, both by logarithm
+Range = tuple[float, float]
 
 
 class Point(NamedTuple):
@@ -49,15 +49,16 @@ class Point(NamedTuple):
     class_weight: float
 
 
-def points(trials: int) -> list[Point]:
+def points(trials: int, rates: Range, weights: Range) -> list[Point]:
     """Return the points that are tried, for every loss the same.
 
-    Both ranges are cut in as many parts as there are trials, and each part has one point.
+    By logarithm, both ranges are cut in as many parts as there are trials, and each part has one
+    point.
     """
     random = np.random.default_rng(0)
     parts = np.stack([random.permutation(trials), random.permutation(trials)], axis=-1)
     shares = (parts + random.uniform(size=(trials, 2))) / trials
-    low, high = np.log(np.array([RATES, WEIGHTS]).T)
+    low, high = np.log(np.array([rates, weights]).T)
     return [Point(*row) for row in np.exp(low + shares * (high - low)).tolist()]
 
 
@@ -165,6 +166,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--losses", default=",".join(RECIPES), help="(%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="their number (%(default)s)")
     parser.add_argument("--trials", type=int, default=4, help="per loss (%(default)s)")
+    parser.add_argument(
+        "--rates", type=ends, default="1e-3,2e-2", help="range of learning rates (%(default)s)"
+    )
+    parser.add_argument(
+        "--weights", type=ends, default="0.2,5", help="range of class weights (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=30, help="(%(default)s)")
     parser.add_argument("--search-epochs", type=int, help="of a trial (half of --epochs)")
     parser.add_argument("--size", default="160x120", help="of images, in pixels (%(default)s)")
@@ -191,6 +198,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
+def ends(text: str) -> Range:
+    """Read the ends of what is searched."""
+    low, high = (float(end) for end in text.split(","))
+    if not 0 < low <= high < math.inf:
+        raise ValueError
+    return low, high
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the experiment and write what came out."""
     given = arguments(argv)
@@ -202,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     total = len(given.losses) * (given.trials + given.seeds)
     checkpoints = given.output / "checkpoints"
     bench = Bench(checkpoints, given.workers, total, resume=given.resume)
-    tried = points(given.trials)
+    tried = points(given.trials, given.rates, given.weights)
     best, search = searched(bench, common, given.losses, tried, given.search_epochs)
     jobs = [
         Job(**common, **best[loss]._asdict(), loss=loss, epochs=given.epochs, trial=None, seed=seed)
@@ -217,8 +232,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     path.with_suffix(".md").write_text(text)
     settings = {"width": given.width, "height": given.height, "batch": given.batch,
                 "epochs": given.epochs, "search_epochs": given.search_epochs,
-                "seeds": given.seeds, "queries": QUERIES, "images": images,
-                "classes": classes, "workers": given.workers}  # fmt: skip
+                "rates": given.rates, "weights": given.weights, "seeds": given.seeds,
+                "queries": QUERIES, "images": images, "classes": classes,
+                "workers": given.workers}  # fmt: skip
     everything = {
         "settings": settings,
         "machine": machine(),

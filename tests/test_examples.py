@@ -249,8 +249,9 @@ def test_intervals_and_points() -> None:
     assert intervals.differences({"focal": [0.1]}, "detr") == {}
     assert intervals.mean([0.25]) == (0.25, None)
 
-    tried = np.array(script.points(4))
-    for column, ends in zip(tried.T, (script.RATES, script.WEIGHTS), strict=True):
+    ranges = (1e-3, 2e-2), (0.2, 5.0)
+    tried = np.array(script.points(4, *ranges))
+    for column, ends in zip(tried.T, ranges, strict=True):
         shares = np.log(column / ends[0]) / np.log(ends[1] / ends[0])
         assert sorted(np.floor(4 * shares)) == [0, 1, 2, 3]
 
@@ -260,6 +261,7 @@ def test_intervals_and_points() -> None:
     [
         ("aligned_vs_detr", "losses"),
         ("real_detection", "losses"),
+        ("real_detection_four_points", "losses"),
         ("differentiable_matching", "gradients"),
         ("directions", "hnet"),
     ],
