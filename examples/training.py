@@ -94,15 +94,28 @@ class Split(NamedTuple):
 def read(folder: str) -> dict[str, hungarian_data.Dataset]:
     """Return the splits of a folder: its own, or else three of a seeded order."""
     try:
-        return {name: hungarian_data.read(folder, split=name, on_error="skip") for name in SPLITS}
+        return {
+            name: without_points(hungarian_data.read(folder, split=name, on_error="skip"))
+            for name in SPLITS
+        }
     except hungarian_data.DataError:
-        classes, examples = hungarian_data.read(folder, on_error="skip")
+        classes, examples = without_points(hungarian_data.read(folder, on_error="skip"))
     order = np.random.default_rng(0).permutation(len(examples))
     parts = np.split(order, [int(share * len(examples)) for share in SHARES])
     return {
         name: hungarian_data.Dataset(classes, tuple(examples[k] for k in sorted(part)))
         for name, part in zip(SPLITS, parts, strict=True)
     }
+
+
+def without_points(dataset: hungarian_data.Dataset) -> hungarian_data.Dataset:
+    """Leave out objects of a single pixel: BCCD has two, where somebody clicked by mistake."""
+    kept = []
+    for x in dataset.examples:
+        large = (x.boxes[:, 2:] * [x.width, x.height]).max(axis=1) > 1.5
+        arrays = {"boxes": x.boxes[large], "labels": x.labels[large], "crowd": x.crowd[large]}
+        kept.append(x._replace(**arrays))
+    return hungarian_data.Dataset(dataset.classes, tuple(kept))
 
 
 @functools.lru_cache(maxsize=len(SPLITS))

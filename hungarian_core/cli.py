@@ -8,14 +8,16 @@ than the core does, loaded when they are called.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
+import io
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +43,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The command and its arguments; by default those of the process.
     """
+    with _escaping():
+        return _run(argv)
+
+
+@contextlib.contextmanager
+def _escaping() -> Iterator[None]:
+    """Let what standard output cannot write, such as the name of a class, be escaped in it."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        if not stream.closed:
+            stream.reconfigure(errors=before)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Run a command and return its exit code."""
     commands = {e.name: e for e in importlib.metadata.entry_points(group=COMMANDS)}
     names = sorted({"doctor", *commands})
     parser = argparse.ArgumentParser(

@@ -325,7 +325,7 @@ def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
 def test_the_first_problem_is_raised_and_all_are_skipped(tmp_path: Path) -> None:
     folder = voc(tmp_path / "my scenes")
     path = folder / "Annotations" / "c.xml"
-    path.write_text(path.read_text().replace("<xmax>2</xmax>", "<xmax>1</xmax>"))
+    path.write_text(path.read_text().replace("<xmax>2</xmax>", "<xmax>0</xmax>"))
     (folder / "JPEGImages" / "b.png").unlink()
     with pytest.raises(hd.DataError) as caught:
         hd.read(folder, split="train")
@@ -333,7 +333,8 @@ def test_the_first_problem_is_raised_and_all_are_skipped(tmp_path: Path) -> None
         'read(..., on_error="skip") leaves out what is broken; '
         f"`hungarian-core data check '{folder}'` lists all problems"
     )
-    shown = "xmin 1, ymin 1, xmax 1, ymax 2: the box has no area"
+    told = "the corners are reversed; expected the left upper one first"
+    shown = f"xmin 1, ymin 1, xmax 0, ymax 2: {told}"
     assert str(caught.value) == f"{path}, object 2 cell: {shown}. {advice}"
     with pytest.warns(UserWarning, match="has 2 problems; what is broken is left out") as warned:
         found = hd.read(folder, on_error="skip")

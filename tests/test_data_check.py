@@ -67,9 +67,9 @@ def put(old: str, new: str, name: str = A) -> Edit:
     """Return what puts a text in the place of another."""
 
     def edit(folder: Path) -> None:
-        text = (folder / name).read_text()
+        text = (folder / name).read_text("utf-8")
         assert text.count(old) == 1
-        (folder / name).write_text(text.replace(old, new))
+        (folder / name).write_text(text.replace(old, new), "utf-8")
 
     return edit
 
@@ -128,7 +128,23 @@ VOC_FAULTS: dict[str, tuple[Edit, str, str, str, int]] = {
         *("Annotations/z.xml", "size", "a.png is annotated in "),
         2,
     ),
-    "no area": (put(FAR, FAR.replace("2", "8")), A, FIRST, "xmax 8, ymax 9: the box has no", 1),
+    "a split that is a folder": (
+        lambda x: ((x / SPLIT).unlink(), (x / SPLIT).mkdir()),
+        *(SPLIT, "", "cannot be read: Is a directory"),
+        2,
+    ),
+    "a split that leads nowhere": (
+        lambda x: ((x / SPLIT).unlink(), (x / SPLIT).symlink_to("nowhere")),
+        *(SPLIT, "", "cannot be read: No such file"),
+        2,
+    ),
+    "perhaps difficult": (
+        put("<name>cell</name>", "<name>cell</name><difficult>maybe</difficult>"),
+        *(A, FIRST, "difficult is 'maybe'; expected 0 or 1"),
+        1,
+    ),
+    "digits of Python": (put(FAR, FAR.replace("2", "1_0")), A, FIRST, "xmin 1_0, .*four finite", 1),
+    "other digits": (put(FAR, FAR.replace("2", "\u0662")), A, FIRST, "expected four finite", 1),
     "reversed": (put(FAR, FAR.replace("2", "9")), A, FIRST, "xmin 9, .*: the corners are rev", 1),
     "far out": (put(FAR, FAR.replace("2", "-2.5")), A, FIRST, "3.5 pixels are outside", 1),
     "just beyond": (
@@ -187,6 +203,7 @@ COCO_FAULTS: dict[str, tuple[Edit, str, str, str, int]] = {
     "no box": (update("annotations", 0, bbox=...), J, ONE, "bbox is None: expected four", 1),
     "three": (update("annotations", 0, bbox=[1, 2, 3]), J, ONE, "expected four finite numbers", 1),
     "nan": (update("annotations", 0, bbox=[1, 2, 7, float("nan")]), J, ONE, "nan]: expected f", 1),
+    "perhaps a crowd": (update("annotations", 0, iscrowd=2), J, ONE, "iscrowd is 2; expected", 1),
     "no area": (update("annotations", 0, bbox=[1, 2, 7, 0]), J, ONE, "the box has no area", 1),
     "reversed": (update("annotations", 0, bbox=[8, 9, -7, -7]), J, ONE, "corners are reversed", 1),
     "far out": (update("annotations", 0, bbox=[1, 2, 23, 7]), J, ONE, "4 pixels are outside", 1),
@@ -242,7 +259,7 @@ def test_faults(
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     folder = voc(tmp_path / "data")
-    edits = ("a split in the air", "no area", "a size in words", "two for one image")
+    edits = ("a split in the air", "reversed", "a size in words", "two for one image")
     for name in edits:
         VOC_FAULTS[name][0](folder)
     cut("JPEGImages/b.png", 0)(folder)
@@ -272,6 +289,7 @@ VOC_NOTES: dict[str, tuple[Edit, str, str, str]] = {
         put("<object><name>dot", f"{CELL}<object><name>dot"),
         *(A, FIRST, "2 objects of cell have this box"),
     ),
+    "one pixel": (put(FAR, FAR.replace("2", "8")), A, FIRST, "xmax 8, ymax 9: one pixel wide"),
     "an entry twice": (put("b", "b\na", SPLIT), SPLIT, "line 3", "'a' is listed twice"),
     "in two splits": (
         write("ImageSets/Main/val.txt", "b"),

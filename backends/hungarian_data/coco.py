@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from hungarian_data.dataset import DataError
-from hungarian_data.gathering import Annotated, Gathering, number
+from hungarian_data.gathering import Annotated, Gathering, flag, number
 from hungarian_data.images import SUFFIXES
 from hungarian_data.places import Places
 
@@ -122,14 +122,19 @@ def _scan(path: Path, content: dict[str, Any], gathering: Gathering) -> tuple[st
     objects: dict[int | str, list[Annotated]] = {k: [] for k in images}
     for entry, record in annotations.values():
         image, category = record.get("image_id"), record.get("category_id")
+        crowd = flag(record.get("iscrowd"))
         if not _is_id(image, text=True) or image not in images:
             gathering.problem(path, entry, f"image_id is {image!r}, which no image has")
         elif not _is_id(category) or category not in labels:
             gathering.problem(path, entry, f"category_id is {category!r}, which no category has")
         else:
-            x = _annotated(entry, record, labels[category], named[category])
-            objects[image].append(x)
-            gathering.annotated[x.name] += 1
+            name = named[category]
+            gathering.annotated[name] += 1
+            if crowd is None:
+                what = f"iscrowd is {record.get('iscrowd')!r}; expected 0 or 1"
+                gathering.problem(path, entry, what)
+            else:
+                objects[image].append(_annotated(entry, record, labels[category], name, crowd))
     places = Places(path, gathering)
     for k, (entry, record) in images.items():
         found = places.find(entry, record.get("file_name"))
@@ -178,7 +183,7 @@ def _category(path: Path, entry: str, record: dict[str, Any], gathering: Gatheri
     return f"{name}"
 
 
-def _annotated(entry: str, record: dict[str, Any], label: int, name: str) -> Annotated:
+def _annotated(entry: str, record: dict[str, Any], label: int, name: str, crowd: bool) -> Annotated:
     box = record.get("bbox")
     four = box if isinstance(box, list) and len(box) == 4 else [None] * 4
     x, y, w, h = (number(side) for side in four)
@@ -189,7 +194,7 @@ def _annotated(entry: str, record: dict[str, Any], label: int, name: str) -> Ann
         f"bbox is {box}",
         (w, h),
         (x, y, x + w, y + h),
-        record.get("iscrowd") in (1, True),
+        crowd,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ MARGIN = 2.0
 # What is cut off is counted beyond this, in pixels: files give coordinates with two decimals.
 ROUNDING = 0.01
 
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+FLAGS = {"1": True, "true": True, "0": False, "false": False, "none": False, "": False}
+
 
 class Annotated(NamedTuple):
     """An object as a file has it.
@@ -29,7 +33,7 @@ class Annotated(NamedTuple):
         label: Index of its class.
         name: Name of its class.
         shown: Its coordinates as they were written.
-        sides: Width and height by what was written, to tell boxes of no area.
+        sides: Width and height by what was written, to tell corners that are reversed.
         edges: Left, top, right, bottom, in pixels from the left upper corner of the image.
         crowd: Whether it is difficult or a crowd.
     """
@@ -158,9 +162,9 @@ class Gathering:
             return edges, "expected four finite numbers"
         if min(sides) < 0:
             return edges, "the corners are reversed; expected the left upper one first"
-        if min(sides) == 0:
-            return edges, "the box has no area"
         (x0, y0, x1, y1), (width, height) = edges, size
+        if x1 <= x0 or y1 <= y0:
+            return edges, "the box has no area"
         outside = max(-x0, -y0, x1 - width, y1 - height)
         if outside > MARGIN:
             return edges, f"{outside:g} pixels are outside of the image, {width} x {height}"
@@ -175,7 +179,16 @@ def number(value: object) -> float:
     """Return a number of JSON, or a number in text, as a float; NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return math.nan
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        return math.nan  # such as 1_0, which Python alone takes for a number
     try:
         return float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return math.nan
+
+
+def flag(value: object) -> bool | None:
+    """Return whether an object is difficult or a crowd; False if nothing is said, None for junk."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return FLAGS.get(f"{value}".strip().casefold())
+    return None

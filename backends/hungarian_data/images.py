@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
@@ -12,6 +13,8 @@ import numpy as np
 from hungarian_data.dataset import DataError, Example
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+_MOST_PIXELS = 89_478_485  # Pillow warns of more, and decodes no more than twice as many
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -24,9 +27,19 @@ def image_size(path: Path) -> tuple[int, int]:
     """Return width and height of an image, which has to be whole; nothing is decoded.
 
     Raises:
-        DataError: It is empty, cut off or no image; the message does not name the file.
+        DataError: It is empty, cut off, no image, or has more pixels than Pillow decodes; the
+            message does not name the file.
         ImportError: It is neither PNG nor JPEG, and Pillow is not installed.
     """
+    width, height = _size(path)
+    # Who knows the images may change the limit of Pillow, or take it away.
+    limit = getattr(sys.modules.get("PIL.Image"), "MAX_IMAGE_PIXELS", _MOST_PIXELS)
+    if limit is not None and width * height > 2 * limit:
+        raise DataError(f"{width} x {height} are more pixels than Pillow decodes, {2 * limit}")
+    return width, height
+
+
+def _size(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file:
             start = file.read(24)
@@ -36,9 +49,13 @@ def image_size(path: Path) -> tuple[int, int]:
                 return _png_size(start, file)
             if start.startswith(_JPEG):
                 return _jpeg_size(file)
-        with _pillow(f"the size of {path}").open(path) as image:
-            width, height = image.size
-            return width, height
+        pillow = _pillow(f"the size of {path}")
+        try:
+            with pillow.open(path) as image:
+                width, height = image.size
+                return width, height
+        except pillow.DecompressionBombError as error:
+            raise DataError(f"has more pixels than Pillow decodes: {error}") from error
     except OSError as error:  # Pillow's own are such, too
         why = error.strerror or "neither a PNG, a JPEG nor another that Pillow knows"
         raise DataError(f"cannot be read as an image: {why}") from error
@@ -78,13 +95,33 @@ def pixels(example: Example, height: int, width: int) -> np.ndarray:
     try:
         with pillow.open(example.path) as image:
             if image.mode.startswith("I"):  # "RGB" would cut off what exceeds 255
-                image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = pillow.fromarray(_to_8_bits(example.path, np.asarray(image)))
+            elif image.mode == "F":
+                raise DataError(
+                    f"{example.path} has pixels of floating point, of no known range; expected "
+                    "integers of 8 or 16 bits: convert it"
+                )
+            elif image.mode == "P":  # whose transparency has its place in this mode alone
+                image = image.convert("RGBA")
             small = image.convert("RGB").resize((width, height), pillow.Resampling.BILINEAR)
             return np.asarray(small)
-    except (OSError, SyntaxError) as error:  # PNG's broken chunks are a SyntaxError in Pillow
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        # Pillow's: PNG's broken chunks are a SyntaxError, and long texts in it a ValueError.
         raise DataError(
             f"{example.path} cannot be decoded: {error}. Leave it out, or fetch it again"
         ) from error
+
+
+def _to_8_bits(path: Path, gray: np.ndarray) -> np.ndarray:
+    """Return the upper half of 16 bits."""
+    if gray.min() < 0 or gray.max() > 0xFFFF:
+        raise DataError(
+            f"{path} has pixels from {gray.min()} to {gray.max()}; expected integers of 8 or 16 "
+            "bits: convert it"
+        )
+    return (gray >> 8).astype(np.uint8)
 
 
 def _pillow(what: str) -> ModuleType:

@@ -85,20 +85,23 @@ def read(
 
 def gather(folder: Path, split: str | None, gathering: Gathering) -> tuple[Layout, Dataset]:
     """Read a folder in whichever layout it is."""
-    layout = find_layout(folder)
-    if layout.name == voc.NAME:
-        classes = voc.scan(layout.root, layout.annotations, split, gathering)
-    else:
-        classes = coco.scan(layout.annotations, split, gathering)
+    try:
+        layout = find_layout(folder)
+        if layout.name == voc.NAME:
+            classes = voc.scan(layout.root, layout.annotations, split, gathering)
+        else:
+            classes = coco.scan(layout.annotations, split, gathering)
+    except OSError as error:  # of a folder that cannot be listed; files are a problem each
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     examples = sorted(gathering.examples, key=lambda x: (x.path.name, x.path))
     return layout, Dataset(classes, tuple(examples))
 
 
 def find_layout(folder: Path) -> Layout:
     """Find out where the annotations of a folder are."""
-    if folder.is_file() and folder.suffix.lower() == ".json":
+    if os.path.isfile(folder) and folder.suffix.lower() == ".json":
         return Layout(coco.NAME, folder.parent, (folder,))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # also of names that are too long to be asked for
         raise DataError(f"{folder} is no folder and no .json file")
     inside = _folders(folder)
     for root in (folder, *(inside if len(inside) == 1 else ())):

@@ -3,7 +3,7 @@
 VOC counts pixels from 1 and includes the last one: an object on the whole of an image of 500
 pixels goes from 1 to 500. So the left edge of the box is `xmin - 1` and its right edge `xmax`.
 Many tools write `xmin` as it is here, from 0: then a box is a pixel too wide, and what sticks out
-is clipped.
+is clipped. Where `xmin` is `xmax`, a box is one pixel wide.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hungarian_core._options import meant
 from hungarian_data.dataset import DataError
-from hungarian_data.gathering import Annotated, Gathering, number
+from hungarian_data.gathering import Annotated, Gathering, flag, number
 from hungarian_data.images import SUFFIXES
 from hungarian_data.places import annotates
 
@@ -97,8 +97,12 @@ def _chosen(root: Path, folders: Sequence[Path], split: str, gathering: Gatherin
         return sorted(there[split].glob("*.xml"))
     known = {path.stem: path for folder in folders for path in folder.glob("*.xml")}
     found: dict[Path, None] = {}
-    lines = there[split].read_text("utf-8", errors="replace").splitlines()
-    for k, line in enumerate(lines, 1):
+    try:
+        text = there[split].read_text("utf-8-sig", errors="replace")
+    except OSError as error:
+        gathering.problem(there[split], "", f"cannot be read: {error.strerror}")
+        return []
+    for k, line in enumerate(text.splitlines(), 1):
         entry = line.strip()
         # Splits of a class say for each image whether it is there: 1, -1, or 0 for difficult.
         name, _, is_there = entry.rpartition(" ")
@@ -162,6 +166,14 @@ def _add(
             gathering.problem(path, entry, "has no name; expected that of a class in <name>")
             continue
         gathering.annotated[name] += 1
+        difficult = flag(element.findtext("difficult"))
+        if difficult is None:
+            gathering.problem(
+                path, entry, f"difficult is {element.findtext('difficult')!r}; expected 0 or 1"
+            )
+            continue
+        if x0 == x1 or y0 == y1:
+            gathering.note(path, entry, f"{shown}: one pixel wide or high, as a slip may leave it")
         objects.append(
             Annotated(
                 entry,
@@ -170,7 +182,7 @@ def _add(
                 shown,
                 (x1 - x0, y1 - y0),
                 (x0 - 1, y0 - 1, x1, y1),
-                element.findtext("difficult", "0").strip() == "1",
+                difficult,
             )
         )
     # Annotations are written where images lie elsewhere: only the last part of a path counts.
