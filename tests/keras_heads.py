@@ -11,7 +11,7 @@ import pytest
 
 from hungarian_keras import AlignedDetrLoss, DetectionModel, DetrLoss
 
-CLASSES, QUERIES = 3, 6
+CLASSES, QUERIES = 3, 5
 
 pytestmark = [
     # Keras's variables, when saved, and NumPy 2: keras/src/backend/common/variables.py.
@@ -35,12 +35,12 @@ def _model(kind: Any = DetectionModel) -> Any:
     )
 
 
-def _data(count: int = 10) -> tuple[Any, Any, Any]:
-    """Return inputs, truths and weights of ten images, in batches of four the last has two."""
+def _data(count: int = 12) -> tuple[Any, Any, Any]:
+    """Return inputs, truths and weights of twelve images, in batches of five the last has two."""
     rng = np.random.default_rng(0)
     truth = {
-        "labels": rng.integers(-1, CLASSES, (count, 2)).astype("int32"),
-        "boxes": rng.uniform(0.3, 0.6, (count, 2, 4)).astype("float32"),
+        "labels": rng.integers(-1, CLASSES, (count, 3)).astype("int32"),
+        "boxes": rng.uniform(0.3, 0.6, (count, 3, 4)).astype("float32"),
     }
     return rng.normal(size=(count, 8)).astype("float32"), truth, rng.uniform(0.5, 2, count)
 
@@ -50,7 +50,7 @@ def _data(count: int = 10) -> tuple[Any, Any, Any]:
 )
 def test_equal_to_the_packed_loss(loss: Any) -> None:
     """Of a batch with weights: the loss of the arrays put together, and the regulariser's."""
-    model, (x, truth, weights) = _model(), _data(4)
+    model, (x, truth, weights) = _model(), _data(5)
     model.compile("sgd", loss=loss)
     found = model.evaluate(x, truth, sample_weight=weights, verbose=0, return_dict=True)
     out = {name: keras.ops.convert_to_numpy(y) for name, y in model(x).items()}
@@ -68,7 +68,7 @@ def test_training(tmp_path: Path) -> None:
     model, (x, truth, weights) = _model(), _data()
     model.compile("adam", loss=DetrLoss(CLASSES, preset="detr"))
     history = model.fit(
-        x, truth, sample_weight=weights, batch_size=4, epochs=8, verbose=0,
+        x, truth, sample_weight=weights, batch_size=5, epochs=8, verbose=0,
         validation_data=(x, truth),
     ).history  # fmt: skip
     names = ("loss", "class", "bbox", "giou")
@@ -77,13 +77,13 @@ def test_training(tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, DetectionModel)
-    expected = model.evaluate(x, truth, batch_size=4, verbose=0)
-    assert loaded.evaluate(x, truth, batch_size=4, verbose=0) == pytest.approx(expected)
-    loaded.fit(x, truth, batch_size=4, verbose=0)
+    expected = model.evaluate(x, truth, batch_size=5, verbose=0)
+    assert loaded.evaluate(x, truth, batch_size=5, verbose=0) == pytest.approx(expected)
+    loaded.fit(x, truth, batch_size=5, verbose=0)
 
 
 def test_wrong_use() -> None:
-    x, truth, _ = _data(4)
+    x, truth, _ = _data(5)
     with pytest.raises(TypeError, match="expected a DetrLoss or an AlignedDetrLoss"):
         _model().compile("sgd", loss="mse")
     model = _model()

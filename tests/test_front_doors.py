@@ -54,3 +54,16 @@ def test_every_name_is_in_the_index_with_its_signature(front_doors: Any, name: s
 def test_all_modules_of_the_index_are_tried() -> None:
     page = (DOCS / "api.md").read_text(encoding="utf-8")
     assert [line.split()[2] for line in page.splitlines() if "front-door::" in line] == MODULES
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted(ELSEWHERE["hungarian_tensorflow"]), "compute_euclidean_distance"]
+)
+def test_tensorflow_has_those_of_keras(name: str) -> None:
+    """So the tests of Keras are those of both."""
+    pytest.importorskip("tensorflow", reason="a framework")
+    pytest.importorskip("keras", reason="the losses are Keras's")
+    import hungarian_keras
+    import hungarian_tensorflow
+
+    assert getattr(hungarian_tensorflow, name) is getattr(hungarian_keras, name)

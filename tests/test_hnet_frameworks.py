@@ -159,12 +159,3 @@ def test_keras(weights: Path, expected: np.ndarray, tmp_path: Path, backend: str
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " skipped" not in done.stdout, done.stdout
-
-
-def test_tensorflow_has_the_layer_of_keras() -> None:
-    pytest.importorskip("tensorflow", reason="a framework")
-    pytest.importorskip("keras", reason="the layer is Keras's")
-    import hungarian_keras
-    import hungarian_tensorflow
-
-    assert hungarian_tensorflow.HNet is hungarian_keras.HNet
