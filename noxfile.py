@@ -234,14 +234,14 @@ def emulated(session: nox.Session) -> str:
 @nox.session
 def cuda(session: nox.Session) -> None:
     """The kernel for CUDA devices on a CPU: its PTX, tests, planted mistakes, the suite."""
-    project(session, "torch,jax,test", "nvidia-cuda-nvrtc-cu11")
+    project(session, "torch,jax,test", "nvidia-cuda-nvrtc-cu11", "pytest-xdist")
     session.run("python", "tests/cuda/ptx.py", "--check")
-    environment = quiet(HUNGARIAN_LIBCUDA=emulated(session))
-    session.run("pytest", "tests/cuda", *session.posargs, env=environment)
+    library = emulated(session)
+    check(session, "tests/cuda", HUNGARIAN_LIBCUDA=library)
     checks = [f"hungarian_core.testing.test_{name}" for name in ("assign", "loss", "permutation")]
     session.run(
-        "pytest", "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
-        "-k", "not core and not native and not scipy", env=environment,
+        "pytest", *PARALLEL, "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
+        "-k", "not core and not native and not scipy", env=quiet(HUNGARIAN_LIBCUDA=library),
     )  # fmt: skip
 
 
