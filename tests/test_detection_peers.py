@@ -15,6 +15,8 @@ import hungarian_core as hc
 torch: Any = pytest.importorskip("torch", reason="transformers is for PyTorch")
 pytest.importorskip("transformers", reason="it is the peer")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 CLASSES = 7
 TERMS = ("class_", "bbox", "giou")
@@ -73,15 +75,6 @@ COUNTS = {
     "a batch without": (0, 0),
     "more than queries": (17, 2, 12),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep to one thread: for work this small, more of them wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=sorted(TOLERANCE))

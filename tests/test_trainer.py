@@ -15,6 +15,8 @@ hf: Any = pytest.importorskip("transformers", reason="its Trainer is the subject
 pytest.importorskip("accelerate", reason="the Trainer needs it")
 ht: Any = pytest.importorskip("hungarian_torch", reason="for PyTorch")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE, LABELS, QUERIES = 64, 3, 8
 COUNTS = (2, 0, 4, 1, 3, 0, 2, 5)  # of objects in the images
 SHARED = {"num_labels": LABELS, "num_queries": QUERIES, "d_model": 32, "dropout": 0.0}
@@ -34,15 +36,6 @@ SEGMENTER |= {"num_upscale_blocks": 1, "train_num_points": 50}
 # How often a process asks the others: for the number of objects, for denoising once more where it
 # takes another loss, and for that of the pairs in the union of the layers' matchings.
 ASKED = {"RTDetr": 1, "DFine": 2, "Deimv2": 3}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep to one thread: for work this small, more of them wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

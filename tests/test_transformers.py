@@ -14,6 +14,8 @@ torch: Any = pytest.importorskip("torch", reason="transformers is for PyTorch")
 hf: Any = pytest.importorskip("transformers", reason="its models are the subject")
 TransformersLoss = pytest.importorskip("hungarian_torch", reason="for PyTorch").TransformersLoss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 64  # of images, in pixels
 DECODER = {"num_labels": 3, "decoder_layers": 2, "decoder_ffn_dim": 32, "num_queries": 8}
 DECODER |= {"dropout": 0.0, "auxiliary_loss": True}
@@ -147,15 +149,6 @@ def run(model: Any, data: dict[str, Any]) -> tuple[Any, list[Any]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     grads = torch.autograd.grad(outputs.loss, parameters, allow_unused=True)
     return outputs, [g for g in grads if g is not None]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep to one thread: for work this small, more of them wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ torch: Any = pytest.importorskip("torch", reason="transformers is for PyTorch")
 hf: Any = pytest.importorskip("transformers", reason="its models are the subject")
 ht: Any = pytest.importorskip("hungarian_torch", reason="for PyTorch")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE, LABELS, QUERIES = 64, 3, 8
 SWIN = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_size": 2}
 SWIN |= {"image_size": SIZE, "patch_size": 4, "drop_path_rate": 0.0}
@@ -83,15 +85,6 @@ def run(model: Any, data: dict[str, Any]) -> tuple[Any, list[Any]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)
     return loss.detach(), [g for g in grads if g is not None]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep to one thread: for work this small, more of them wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
