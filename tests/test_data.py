@@ -213,9 +213,11 @@ def test_categories_of_all_files_have_to_agree(tmp_path: Path) -> None:
     folder = coco(tmp_path)
     path = folder / "annotations" / "instances_val2017.json"
     path.write_text(path.read_text().replace("fur", "hair"))
-    with pytest.raises(hd.DataError, match=r"the categories of .*val2017\.json are not those of"):
+    with pytest.raises(hd.DataError, match=r"val2017\.json, categories: are not those of"):
         hd.read(folder)
     assert hd.read(folder, split="val").classes == ("cell", "dot", "eye", "hair")
+    report = hd.check(folder)
+    assert (report.images, [x.path for x in report.problems]) == (2, [path])
 
 
 def test_splits_of_a_class_and_blank_lines(tmp_path: Path) -> None:

@@ -133,3 +133,56 @@ def test_an_image_of_voc_with_two_suffixes_is_that_which_is_named(tmp_path: Path
     (tmp_path / "a.xml").write_text(text % "")
     with pytest.raises(hd.DataError, match=r"filename: is missing; expected a\.bmp or a\.png"):
         hd.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val.json"},
+        {"train": "train/_annotations.coco.json", "valid": "valid/_annotations.coco.json"},
+        {"train": "train.json", "train2": "train2.json"},
+        {"fold1": "annotations/ann_fold1_of3.json", "fold2": "annotations/ann_fold2_of3.json"},
+        {"all": "annotations/all.JSON"},
+    ],
+)
+def test_the_names_of_splits_are_those_that_are_read(tmp_path: Path, files: dict[str, str]) -> None:
+    for k, path in enumerate(files.values()):
+        beside = (tmp_path / path).parent
+        image((tmp_path if beside.name == "annotations" else beside) / f"{k}.png")
+        annotate(tmp_path / path, f"{k}.png")
+    assert hd.check(tmp_path).splits == dict.fromkeys(files, 1)
+    for k, name in enumerate(files):
+        (example,) = hd.read(tmp_path, split=name).examples
+        assert example.path.name == f"{k}.png"
+
+
+def test_categories_that_differ_are_told_with_all_else(tmp_path: Path) -> None:
+    for name, category in (("train", "cell"), ("val", "dot")):
+        image(tmp_path / f"{name}.png")
+        annotate(tmp_path / f"{name}.json", f"{name}.png", "missing.png", category=category)
+    report = hd.check(tmp_path)
+    assert report.annotated == {"cell": 2}
+    assert report.objects == {"cell": 1}
+    what = "are not those of the files before it; take one of train.json, val.json at a time"
+    assert (tmp_path / "val.json", "categories", what) in report.problems
+    assert sum("no image 'missing.png'" in x.what for x in report.problems) == 2
+
+
+def test_a_data_set_two_levels_down_with_folders_in_its_folders(tmp_path: Path) -> None:
+    """What lies deeper is left out, with a note."""
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    text = "<annotation><size><width>20</width><height>10</height></size></annotation>"
+    for name in ("a", "b", "sub/c"):
+        image(root / "JPEGImages" / f"{name}.png")
+        path = root / "Annotations" / f"{name}.XML"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (root / "Annotations" / "._a.xml").write_bytes(b"\0")  # as one system leaves them
+    for folder in (tmp_path, tmp_path / "VOCdevkit", root):
+        assert [x.path.stem for x in hd.read(folder).examples] == ["a", "b"]
+        report = hd.check(folder)
+        assert report.problems == ()
+        assert [(x.path, x.what) for x in report.notes] == [
+            (root / name / "sub", f"1 files in it are left out; expected right in {name}")
+            for name in ("Annotations", "JPEGImages")
+        ]

@@ -14,12 +14,14 @@ from typing import Any, TypeGuard
 from hungarian_data.dataset import DataError
 from hungarian_data.gathering import Annotated, Gathering, flag, number
 from hungarian_data.images import SUFFIXES
-from hungarian_data.places import Places
+from hungarian_data.places import SAME, Places, annotates
 
 # What messages call an entry of a list, and the entry.
 Record = tuple[str, dict[str, Any]]
 
 NAME = "COCO"
+SPLITS = ("train", "val", "test")
+GENERIC = ("instances", "annotations", "ann", "coco")  # words that name no split
 LISTS = ("images", "annotations", "categories")
 
 
@@ -31,8 +33,7 @@ def scan(files: Sequence[Path], split: str | None, gathering: Gathering) -> tupl
         split: A word in the name of one of them or the name of its folder, or None for all.
         gathering: What takes what is found.
     """
-    # COCO has files of captions and of keypoints for the same images.
-    instances = [x for x in files if x.stem.startswith("instances")] or files
+    instances = _instances(files)
     chosen = instances if split is None else _chosen(instances, split)
     classes: tuple[str, ...] | None = None
     for path in chosen:
@@ -42,16 +43,32 @@ def scan(files: Sequence[Path], split: str | None, gathering: Gathering) -> tupl
         if len(chosen) > 1 and not any(name in content for name in LISTS[1:]):
             gathering.note(path, "", "the JSON is left out, as it annotates no boxes")
             continue
+        before = len(gathering.examples)
         found = _scan(path, content, gathering)
-        if classes is not None and classes != found:
-            raise DataError(
-                f"the categories of {path} are not those of the files before it; take one of "
-                f"{', '.join(x.name for x in chosen)} at a time"
-            )
-        classes = found
+        if classes is None or classes == found:
+            classes = found
+        else:
+            del gathering.examples[before:]
+            names = ", ".join(x.name for x in chosen)
+            what = f"are not those of the files before it; take one of {names} at a time"
+            gathering.problem(path, "categories", what)
     if split is None and gathering.folder.is_dir():
         _note_others(gathering)
     return classes or ()
+
+
+def split_name(files: Sequence[Path], path: Path) -> str:
+    """Return a name of the split of a file, of those that `scan` takes."""
+    known = [x for x in re.findall(r"[^\W\d_]+", path.stem) if SAME.get(x.casefold(), x) in SPLITS]
+    others = [x for x in re.findall(r"[^\W_]+", path.stem) if x.casefold() not in GENERIC]
+    folder = [] if annotates(path.parent) else [path.parent.name]
+    names = (x for x in (*known, *others, *folder) if _named(_instances(files), x) == [path])
+    return next(names, path.stem)
+
+
+def _instances(files: Sequence[Path]) -> Sequence[Path]:
+    """Leave out COCO's files of captions and of keypoints for the same images."""
+    return [x for x in files if x.stem.startswith("instances")] or files
 
 
 def _named(files: Sequence[Path], split: str) -> list[Path]:

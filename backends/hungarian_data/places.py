@@ -31,6 +31,12 @@ def annotates(folder: Path) -> bool:
     return folder.name.casefold() == "annotations"
 
 
+def with_suffix(folder: Path, *suffixes: str) -> list[Path]:
+    """Return what a folder holds that ends so, in any case, but hidden files."""
+    there = (x for x in folder.iterdir() if x.suffix.lower() in suffixes and x.name[0] != ".")
+    return sorted(there)
+
+
 class Places:
     """Finds the images of a file of JSON in its folder, in `images`, and in folders in these.
 

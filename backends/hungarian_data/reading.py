@@ -11,7 +11,9 @@ from hungarian_core._options import one_of
 from hungarian_data import coco, voc
 from hungarian_data.dataset import DataError, Dataset
 from hungarian_data.gathering import Gathering
-from hungarian_data.places import annotates
+from hungarian_data.places import annotates, with_suffix
+
+DEPTH = 2  # of a data set in folders that hold nothing else, as VOCdevkit/VOC2007 may
 
 
 class Layout(NamedTuple):
@@ -38,7 +40,7 @@ def read(
             perhaps `ImageSets/Main/*.txt`, or with a file of XML beside each image. In that of
             COCO, one with `annotations/*.json`, or a `.json` beside the images or their folders;
             or a `.json` itself. Or a folder with such a folder for each split, or with nothing
-            else than one.
+            else than one, perhaps twice, as `VOCdevkit/VOC2007`.
         split: The name of a file in `ImageSets/Main`, such as "train", or a word in that of a
             `.json`, or the folder of a split. None takes all.
         on_error: "raise" stops at the first problem. "skip" leaves out boxes and images that are
@@ -103,14 +105,16 @@ def find_layout(folder: Path) -> Layout:
         return Layout(coco.NAME, folder.parent, (folder,))
     if not os.path.isdir(folder):  # also of names that are too long to be asked for
         raise DataError(f"{folder} is no folder and no .json file")
-    inside = _folders(folder)
-    for root in (folder, *(inside if len(inside) == 1 else ())):
+    roots = [folder]
+    while len(inside := _folders(roots[-1])) == 1 and len(roots) <= DEPTH:
+        roots += inside
+    for root in roots:
         # By their contents: some file systems take "annotations" for "Annotations".
         named = [x for x in _folders(root) if annotates(x)]
         for places in (named, [root], _folders(root)):
-            if found := tuple(x for x in places if any(x.glob("*.xml"))):
+            if found := tuple(x for x in places if with_suffix(x, ".xml")):
                 return Layout(voc.NAME, root, found)
-            if files := tuple(x for place in places for x in sorted(place.glob("*.json"))):
+            if files := tuple(x for place in places for x in with_suffix(place, ".json")):
                 return Layout(coco.NAME, root, files)
     raise DataError(
         f"{folder} is no data set that is known: expected Annotations/*.xml with JPEGImages/, as "

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hungarian_data import voc
+from hungarian_data import coco, voc
 from hungarian_data.dataset import Dataset, Problem
 from hungarian_data.gathering import Gathering
 from hungarian_data.reading import gather
@@ -32,7 +32,7 @@ class Report(NamedTuple):
         images: How many images can be used.
         annotated: Objects of each class as they are annotated.
         objects: Objects of each class that `read` takes, with `on_error="skip"`.
-        splits: Images of each split.
+        splits: Images of each split, by the name that `read` takes.
         objects_per_image: Least, median and greatest number.
         image_sizes: How many images have a width and height, the most frequent first.
         box_widths: Least, median and greatest, in pixels.
@@ -92,7 +92,9 @@ def check(folder: str | os.PathLike[str]) -> Report:
     if layout.name == voc.NAME:
         splits = voc.check_splits(layout.root, layout.annotations, gathering)
     else:
-        splits = dict(Counter(path.stem for path in gathering.sources.values()))
+        counts = Counter(gathering.sources.values())
+        files = layout.annotations
+        splits = {coco.split_name(files, path): count for path, count in counts.items()}
     if not dataset.examples:
         gathering.problem(folder, "", "has no image that can be used")
     return _report(layout.name, dataset, splits, gathering)

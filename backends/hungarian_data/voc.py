@@ -16,7 +16,7 @@ from hungarian_core._options import meant
 from hungarian_data.dataset import DataError
 from hungarian_data.gathering import Annotated, Gathering, flag, number
 from hungarian_data.images import SUFFIXES
-from hungarian_data.places import annotates
+from hungarian_data.places import annotates, with_suffix
 
 NAME = "PASCAL VOC"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -40,7 +40,7 @@ def scan(
         split: Name of a file in `ImageSets/Main` or of a folder, or None for all images.
         gathering: What takes what is found.
     """
-    files = [path for folder in folders for path in sorted(folder.glob("*.xml"))]
+    files = [path for folder in folders for path in with_suffix(folder, ".xml")]
     chosen = {*(files if split is None else _chosen(root, folders, split, gathering))}
     trees: dict[Path, ET.Element] = {}
     names: set[str] = set()
@@ -65,6 +65,7 @@ def scan(
             for image in (x for same in found.values() for x in same):
                 if image not in gathering.sources and (folder, image.stem) not in annotated:
                     gathering.note(image, "", "the image has no annotation")
+        _note_deeper(root, folders, gathering)
     return tuple(labels)
 
 
@@ -94,8 +95,8 @@ def _chosen(root: Path, folders: Sequence[Path], split: str, gathering: Gatherin
         names = ", ".join(repr(x) for x in sorted(there)) or "none: leave `split` out"
         raise DataError(f"split is {split!r}; {root} has {names}{meant(split, there)}")
     if there[split] in folders:
-        return sorted(there[split].glob("*.xml"))
-    known = {path.stem: path for folder in folders for path in folder.glob("*.xml")}
+        return with_suffix(there[split], ".xml")
+    known = {path.stem: path for folder in folders for path in with_suffix(folder, ".xml")}
     found: dict[Path, None] = {}
     try:
         text = there[split].read_text("utf-8-sig", errors="replace")
@@ -118,16 +119,30 @@ def _chosen(root: Path, folders: Sequence[Path], split: str, gathering: Gatherin
     return list(found)
 
 
+def _note_deeper(root: Path, folders: Sequence[Path], gathering: Gathering) -> None:
+    """Note folders in those of annotations and images, as they are not read."""
+    for folder in folders:
+        for place, suffixes in ((folder, (".xml",)), (_beside(root, folder), SUFFIXES)):
+            for inside in sorted(x for x in place.iterdir() if x.is_dir() and place != root):
+                count = sum(x.suffix.lower() in suffixes for x in inside.rglob("*"))
+                if count:
+                    what = f"{count} files in it are left out; expected right in {place.name}"
+                    gathering.note(inside, "", what)
+
+
+def _beside(root: Path, annotations: Path) -> Path:
+    """Return where the images are that go with a folder of XML."""
+    if not annotates(annotations):
+        return annotations
+    named = (root / name for name in ("JPEGImages", "images", "Images"))
+    return next((x for x in named if x.is_dir()), root)
+
+
 def _images(root: Path, annotations: Path) -> dict[str, list[Path]]:
     """Return the images that go with a folder of XML by their names without suffix."""
     found: dict[str, list[Path]] = {}
-    beside = [root / name for name in ("JPEGImages", "images", "Images")]
-    folder = (
-        next((x for x in beside if x.is_dir()), root) if annotates(annotations) else annotations
-    )
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            found.setdefault(path.stem, []).append(path)
+    for path in with_suffix(_beside(root, annotations), *SUFFIXES):
+        found.setdefault(path.stem, []).append(path)
     return found
 
 
