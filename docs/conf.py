@@ -73,7 +73,7 @@ class FrontDoor(SphinxDirective):
         body = [*GoogleDocstring(entry.text, self.config).lines(), ""]
         for method in entry.methods:
             body += self.written(method)
-        for line in body:
+        for line in "\n".join(body).split("\n"):  # of an error, napoleon's line may be several
             yield f"   {line}" if line else ""
 
 
