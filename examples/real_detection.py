@@ -36,7 +36,9 @@ import numpy as np
 from detector import QUERIES, RECIPES
 from intervals import differences, mean, table
 from pictures import matches
-from training import TRIAL_SEED, Job, Run, read, train
+from training import TRIAL_SEED, CheckpointError, Job, Run, read, train
+
+import hungarian_data
 
 BASE = "detr"  # what the others are compared with
 Range = tuple[float, float]
@@ -179,18 +181,22 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
     parser.add_argument("--quick", action="store_true", help="2 epochs: only see that it runs")
+    if parser.parse_known_args(argv)[0].quick:  # what is given beside it stays
+        parser.set_defaults(epochs=2, search_epochs=1, seeds=2, trials=1, size="64x48", workers=1)
     given = parser.parse_args(argv)
-    if given.quick:
-        given.epochs, given.search_epochs, given.seeds, given.trials = 2, 1, 2, 1
-        given.size, given.workers = "64x48", 1
     given.losses = given.losses.split(",")
     if unknown := [name for name in given.losses if name not in RECIPES]:
         parser.error(f"no such loss: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    if len({*given.losses}) < len(given.losses):
+        parser.error(f"--losses has one twice: {', '.join(given.losses)}")
+    if given.output.exists() and not given.output.is_dir():
+        parser.error(f"--output is {given.output}, which is no folder")
     try:
         given.width, given.height = (int(side) for side in given.size.split("x"))
     except ValueError:
         parser.error(f"--size is {given.size!r}; expected width x height, such as 160x120")
-    given.search_epochs = given.search_epochs or math.ceil(given.epochs / 2)
+    if given.search_epochs is None:
+        given.search_epochs = math.ceil(given.epochs / 2)
     numbers = ("seeds", "trials", "epochs", "search_epochs", "width", "height", "batch", "workers")
     for name in numbers:
         if getattr(given, name) < 1:
@@ -207,8 +213,16 @@ def ends(text: str) -> Range:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the experiment and write what came out."""
+    """Run the experiment, or say in a line why that cannot be."""
     given = arguments(argv)
+    try:
+        experiment(given)
+    except (hungarian_data.DataError, CheckpointError) as error:
+        raise SystemExit(f"real_detection.py: {error}") from error
+
+
+def experiment(given: argparse.Namespace) -> None:
+    """Run the experiment and write what came out."""
     folder = str(given.folder)
     images = {name: len(split.examples) for name, split in read(folder).items()}
     classes = read(folder)["train"].classes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import time
 import warnings
 from pathlib import Path
@@ -56,6 +57,10 @@ class Job(NamedTuple):
         """Return the name of its checkpoint."""
         which = f"seed{self.seed}" if self.trial is None else f"trial{self.trial}"
         return f"{self.loss}-{which}"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint from which a job cannot go on."""
 
 
 class Run(NamedTuple):
@@ -154,7 +159,7 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
         resume: Go on from the checkpoint of this job, if there is one.
 
     Raises:
-        ValueError: The checkpoint is of a job with other settings.
+        CheckpointError: The checkpoint is of a job with other settings, or broken.
     """
     torch.set_num_threads(1)  # the work is too small to share; the runs are shared instead
     path = checkpoints / f"{job.name}.pt"
@@ -254,9 +259,12 @@ def save(path: Path, job: Job, parts: dict[str, Any], done: dict[str, Any]) -> N
 
 def restored(path: Path, job: Job, parts: dict[str, Any]) -> dict[str, Any]:
     """Read a checkpoint into the model and so on, and return how far it is."""
-    found = torch.load(path, weights_only=True)
+    try:
+        found = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is cut off or broken; remove it to begin anew") from error
     if Job(*found["job"]) != job:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} is of {Job(*found['job'])}, and what was asked for is {job}: give the same "
             "options as before, another --output, or leave out --resume to begin anew"
         )

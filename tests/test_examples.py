@@ -197,6 +197,42 @@ def test_real_detection_goes_on_to_the_same_bits(
 
 
 @pytest.mark.usefixtures("beside")
+def test_real_detection_says_in_a_line_what_it_cannot_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = importlib.import_module("real_detection")
+    data = str(_photographs(tmp_path / "data"))
+    (tmp_path / "file").write_text("")
+    for options, told in (
+        (["--search-epochs", "0"], "search_epochs is 0; expected 1 or more"),
+        (["--losses", "detr,detr"], "--losses has one twice: detr, detr"),
+        (["--output", str(tmp_path / "file")], "which is no folder"),
+    ):
+        with pytest.raises(SystemExit):
+            script.main([data, *options])
+        assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"real_detection\.py: .*nowhere is no folder"):
+        script.main([str(tmp_path / "nowhere")])
+    given = script.arguments([data, "--quick", "--size", "32x24"])
+    assert (given.width, given.height, given.epochs) == (32, 24, 2)
+
+    checkpoint = tmp_path / "checkpoints" / "detr-trial0.pt"
+    quick = [data, "--quick", "--losses", "detr", "--output", str(tmp_path)]
+    training = importlib.import_module("training")
+    other = training.Job(data, 48, 64, 4, 3, "detr", 1e-3, 1.0, 0, 0)
+    training.save(checkpoint, other, {}, {})
+    whole = checkpoint.read_bytes()
+    for kept, told in (
+        (len(whole), "leave out --resume"),
+        (len(whole) // 2, "cut off"),
+        (0, "cut"),
+    ):
+        checkpoint.write_bytes(whole[:kept])
+        with pytest.raises(SystemExit, match=rf"detr-trial0\.pt is .*{told}"):
+            script.main([*quick, "--resume"])
+
+
+@pytest.mark.usefixtures("beside")
 def test_real_detection_cuts_a_folder_without_splits(tmp_path: Path) -> None:
     training = importlib.import_module("training")
     data = _photographs(tmp_path / "data")
