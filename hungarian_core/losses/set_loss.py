@@ -170,7 +170,7 @@ class SetLoss(Loss):
                 matching; errors about values as for `assign`, elsewhere the losses of the image,
                 and so all sums, are NaN.
         """
-        call = self._read(outputs, targets, query_mask, extra_cost, self.repeat, self.groups)
+        call = self._read(outputs, targets, query_mask, extra_cost)
         own = {name: weight for term in self.terms for name, weight in term.weights.items()}
         if weights is not None:
             checks.weights_of_call(weights, own, self.match_by)
@@ -181,9 +181,7 @@ class SetLoss(Loss):
         if denoising is None:
             return found
         denoising = denoised(denoising, self._wanted, call.problems.backend)
-        call = self._read(
-            denoising.outputs, targets, denoising.query_mask, None, 1, 1, least_queries=0
-        )
+        call = self._read(denoising.outputs, targets, denoising.query_mask, None, known=True)
         number = divided.losses
         if divided.objects is not None:
             number = divided.objects * group_count(denoising.queries, call.problems)
@@ -205,7 +203,7 @@ class SetLoss(Loss):
         query_mask: Array | None = None,
     ) -> Assignment:
         """Return the matching alone; arguments and errors are those of a call."""
-        call = self._read(outputs, targets, query_mask, extra_cost, self.repeat, self.groups)
+        call = self._read(outputs, targets, query_mask, extra_cost)
         return call.problems.unflatten_assignment(self._solve(call, self._kernels(call)))
 
     @skip_autograph
@@ -215,7 +213,7 @@ class SetLoss(Loss):
         Arguments are those of a call. Each term has the batch axes of `SetLosses.assignment` and
         then `(M, Q)`; what is minimised is their sum. Where there is no object, they mean nothing.
         """
-        call = self._read(outputs, targets, None, None, self.repeat, self.groups)
+        call = self._read(outputs, targets, None, None)
         problems = call.problems
         kernels = Tiled(self.terms, call.inputs, problems, self.match_by, self.nan, None)
         return {
@@ -249,13 +247,13 @@ class SetLoss(Loss):
         targets: TargetForms,
         query_mask: Array | None,
         extra_cost: Array | None,
-        repeat: int,
-        groups: int,
-        least_queries: int = 1,
+        known: bool = False,
     ) -> Call:
+        # Queries for denoising know their objects: each once in an image, and maybe none.
+        repeat, groups, least = (1, 1, 0) if known else (self.repeat, self.groups, 1)
         return read_call(
-            self.terms, self._wanted, outputs, targets, query_mask, extra_cost, repeat,
-            groups, self.backend, least_queries,
+            self.terms, self._wanted, outputs, targets, query_mask, extra_cost, repeat, groups,
+            self.backend, least,
         )  # fmt: skip
 
     def _kernels(self, call: Call) -> Kernels:
