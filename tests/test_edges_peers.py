@@ -305,6 +305,12 @@ def test_denoising_of_the_authors() -> None:
     plain = loss(outputs, targets)
     assert [*both.losses] == [*plain.losses, *(f"{name}_dn" for name in plain.losses)]
     torch.testing.assert_close(both.total, sum(x.sum() for x in both.losses.values()))
+    # The layers' own matchings, given back, have the same union.
+    for again in (plain.assignment, plain.assignment.row4col):
+        both = loss(
+            outputs, targets, assignment=again, denoising=hc.denoising.Denoised(made, of_decoder)
+        )
+        torch.testing.assert_close(both.losses["ddf_dn"], found.detach(), rtol=1e-12, atol=0)
     theirs = noised["edges"].clone().requires_grad_()
     matched, (positive, negative) = given >= 0, balance.double() ** 0.5
     expected = []

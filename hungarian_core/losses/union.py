@@ -54,8 +54,7 @@ def union_of_layers(
         >>> hc.criteria.union_of_layers(layers)
         array([[ 0,  1,  0, -1]])
     """
-    solved = isinstance(assignment, (Assignment, ManyAssignment))
-    rows = assignment.row4col if solved else assignment
+    rows = _rows(assignment)
     backend = get_backend(backend, assignment=rows)
     rows, xp = backend.asarray(rows), backend.namespace(rows)
     shape = backend.shape(rows)
@@ -117,6 +116,7 @@ class UnionLoss(Loss):
         costly = [term for term in shared if type(term).costs is not Term.costs]
         self.of_layers = SetLoss([*own, *costly], **options)
         self.of_union = SetLoss(shared, **options)
+        self.of_all = SetLoss([*own, *shared], **options)  # by one matching
         self.muted = dict.fromkeys((name for term in costly for name in term.weights), 0.0)
 
     def __call__(
@@ -152,8 +152,8 @@ class UnionLoss(Loss):
             denoising=denoising, **common,
         )  # fmt: skip
         union = own.assignment
-        if assignment is None and self._layered(own.assignment):
-            union = union_of_layers(own.assignment, backend=self.of_layers.backend)
+        if assignment is None and self._layered(union):
+            union = union_of_layers(union, backend=self.of_layers.backend)
         if denoising is not None:
             denoising = self._balanced(denoising, union, query_mask, targets)
         shared = self.of_union(
@@ -188,8 +188,7 @@ class UnionLoss(Loss):
         like: Array | None = None,
     ) -> dict[str, Array]:
         """Return the targets of images as padded arrays, as `hungarian_core.SetLoss` does."""
-        every = SetLoss([*self.own, *self.shared], backend=self.of_layers.backend)
-        return every.pad_targets(targets, size=size, like=like)
+        return self.of_all.pad_targets(targets, size=size, like=like)
 
     def _first(self, outputs: Outputs) -> Array | None:
         """Return an output, to say where targets are to lie."""
@@ -218,8 +217,9 @@ class UnionLoss(Loss):
 
         Targets are padded.
         """
-        solved = isinstance(union, (Assignment, ManyAssignment))
-        rows = union.row4col if solved else union
+        if self._layered(union):  # as one that was given may be
+            union = union_of_layers(union, backend=self.of_layers.backend)
+        rows = _rows(union)
         backend = get_backend(self.of_layers.backend, assignment=rows)
         rows = backend.asarray(rows)
         xp = backend.namespace(rows)
@@ -243,8 +243,16 @@ class UnionLoss(Loss):
             matched = matched & ~xp.take_along_axis(ignore, xp.where(matched, rows, 0), axis=1)
         return xp.stack([xp.sum(as_index(x, xp)) for x in (matched, others)])
 
-    def _layered(self, assignment: Any) -> bool:
-        return bool(assignment.row4col.ndim == 3 + (self.of_layers.groups > 1))
+    def _layered(self, assignment: Assignment | Array) -> bool:
+        """Tell whether a matching has an axis of layers; groups have one of their own if solved."""
+        grouped = isinstance(assignment, (Assignment, ManyAssignment)) and self.of_layers.groups > 1
+        return bool(_rows(assignment).ndim == 3 + grouped)
+
+
+def _rows(assignment: Assignment | ManyAssignment | Array) -> Array:
+    """Return the object of each query."""
+    solved = isinstance(assignment, (Assignment, ManyAssignment))
+    return assignment.row4col if solved else assignment
 
 
 def _names(terms: Sequence[Term]) -> set[str]:

@@ -213,7 +213,7 @@ def _of_one_matching(made: Criterion) -> Criterion:
     """Return the criterion of terms that all take a matching that is given."""
     loss = made.loss
     if isinstance(loss, UnionLoss):
-        loss = SetLoss([*loss.own, *loss.shared], **options_of(loss.of_layers))
+        loss = loss.of_all
     return Criterion(loss, made.weights, made.names, made.weighted)
 
 
