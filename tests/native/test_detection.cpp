@@ -227,8 +227,31 @@ void test_box_loss(Random &random, const Sizes &sizes, bool safe, int64_t thread
   compare(of_overlap, apart, apart_slope);
 }
 
+// The greatest logit, wherever it or a NaN stands, of as many classes as fill no register, one or more.
+template <class T>
+void test_greatest() {
+  for (int64_t classes = 1; classes <= 50; ++classes) {
+    for (int64_t place = 0; place < classes; ++place) {
+      for (const T odd : {T(7), T(INFINITY), T(NAN)}) {
+        std::vector<T> logits(size_t(classes), T(-2));
+        logits[size_t(place)] = odd;
+        T max_logit = 0, log_normaliser = 0;
+        uint8_t claims_object = 0;
+        hungarian_matching_costs p = {};
+        p.abi = HUNGARIAN_ABI, p.dtype = DTYPE<T>, p.problems = p.queries = p.threads = 1, p.classes = classes;
+        p.logits = logits.data(), p.max_logit = &max_logit, p.log_normaliser = &log_normaliser;
+        p.claims_object = &claims_object;
+        CHECK(hungarian_matching_cost(&p) == 0, "greatest");
+        CHECK(odd != odd ? max_logit != max_logit : max_logit == odd, "%g of %d", double(max_logit), int(classes));
+        CHECK(bool(claims_object) == (odd == odd), "claims_object");
+      }
+    }
+  }
+}
+
 template <class T>
 void test_all() {
+  test_greatest<T>();
   Random random(11);
   for (const Sizes &sizes : SIZES) {
     for (const int64_t threads : {1, 2}) {
