@@ -16,6 +16,13 @@ EXAMPLES = {
     "directions": ("torch,jax,plot", "optax"),
 }
 
+# Codebases whose place the library takes, to test beside. What they ask for is gigabytes that these
+# tests do not read, so each is installed alone. Later releases of supervision have no tracker.
+CODEBASES = (
+    "asteroid", "keras-hub", "norfair", "pyannote.audio", "rfdetr", "speechbrain",
+    "supervision==0.26.1", "trackeval", "ultralytics",
+)  # fmt: skip
+
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
@@ -171,6 +178,7 @@ def integration(session: nox.Session) -> None:
     peers = ("array-api-strict", "flax", "lapx", "motmetrics", "optax", "ott-jax", "torchmetrics")
     others = ("transformers", "accelerate", "lightning", "pycocotools", "shapely", "pytest-xdist")
     project(session, "all,test", *peers, *others)
+    install(session, "--no-deps", *CODEBASES)
     # Not XLA_FLAGS: TensorFlow would read them too.
     check(session, "tests", "--ignore=tests/hnet", XLA_FLAGS_OF_JAX=HASTE)
 
@@ -321,4 +329,5 @@ def lock(session: nox.Session) -> None:
         *("accelerate", "cmake", "ninja"),
         "nvidia-cuda-nvrtc-cu11==11.7.99",
     )
+    session.install("--no-deps", *CODEBASES)
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

@@ -111,7 +111,8 @@ def _losses(out: Any, targets: Any, pairs: Any, number: float, kind: str, extra:
                 iou = (inner / union).detach()
                 classes = classes + _ia_bce(logits[b, i], iou, target["labels"][j])
     total["loss_ce"] = classes / (weights if kind == "softmax" else number)
-    said = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).float()
+    there = logits.amax(-1) > 0 if kind == "ia_bce" else logits.argmax(-1) != logits.shape[-1] - 1
+    said = there.sum(1).float()
     true = torch.tensor([float(len(t["labels"])) for t in targets])
     total["cardinality_error"] = (said - true).abs().mean()
     if not extra:

@@ -57,6 +57,9 @@ class SetCriterion(Configured, _Module):
             of the cross entropy then.
         losses: Which losses there are to be, of ``"labels"``, ``"boxes"``, ``"masks"`` and
             ``"cardinality"``. Masks are those of the last layer, brought to the size of the truth.
+            Queries count as objects whose largest logit is not the last, as in DETR and, though
+            the last is a class there, in Deformable DETR; with ``class_loss="ia_bce"`` those of
+            which a class is more likely than not, as in RF-DETR.
         class_loss: Another loss of classes, such as ``"ia_bce"`` of RF-DETR: see
             `hungarian_core.terms.Classes`.
         group_detr: Into how many groups of equal size queries fall while it trains, as in Group
@@ -233,7 +236,9 @@ class SetCriterion(Configured, _Module):
         row4col = row4col.reshape(read["logits"].shape[:3])
         found = {_NAMES[name]: x for name, x in out.losses.items() if self._wanted(name)}
         if "cardinality" in self.losses:
-            found["cardinality_error"] = _cardinality_error(read["logits"], batch.padded["mask"])
+            found["cardinality_error"] = _cardinality_error(
+                read["logits"], batch.padded["mask"], self.class_loss == "ia_bce"
+            )
         names = [f"{suffix}_{k}" for k in range(len(aux))]
         by_name: dict[str, Tensor] = {}
         for k, end in enumerate((*names, suffix)):
@@ -314,9 +319,13 @@ def _objects_per_process(padded: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _cardinality_error(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return by how many the queries whose largest logit is not the last are off, `(L,)`."""
-    said = (logits.argmax(-1) != logits.shape[-1] - 1).sum(-1)
+def _cardinality_error(logits: Tensor, mask: Tensor, likely: bool) -> Tensor:
+    """Return by how many the queries that say that there is something are off, `(L,)`.
+
+    In RF-DETR these have a class that is `likely`, in others a largest logit that is not the last.
+    """
+    said = (logits > 0).any(-1) if likely else logits.argmax(-1) != logits.shape[-1] - 1
+    said = said.sum(-1)
     return (said.float() - mask.sum(-1).float()).abs().mean(-1)
 
 
