@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import importlib.metadata
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -16,3 +24,52 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Return `loaded`, and keep ultralytics from writing settings elsewhere."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
+        yield loaded
+
+
+def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
+    """Return a module of an installed package, or skip.
+
+    A package for training brings gigabytes that its loss never reads. So such a package is
+    installed alone, the `__init__` of the packages around a module does not run, and what the
+    module imports for other purposes has a stand-in.
+
+    Args:
+        name: Of the module, with its packages.
+        without: Packages that it imports and does not need here.
+    """
+    root = name.partition(".")[0]
+    folders = [Path(folder) for folder in sys.path if (Path(folder) / root).is_dir()]
+    if not folders:
+        pytest.skip(f"{root} is not installed")
+    before = dict(sys.modules)
+    parts = name.split(".")
+    try:
+        for k in range(1, len(parts)):
+            around = ModuleType(".".join(parts[:k]))
+            around.__path__ = [str(folder.joinpath(*parts[:k])) for folder in folders]
+            around.__dict__["__version__"] = "0.0"
+            sys.modules[around.__name__] = around
+        stand_ins = {x: mock.MagicMock(__path__=[], __version__="0.0") for x in without}
+        sys.modules.update(stand_ins)
+        versions = importlib.metadata.version
+        with (
+            warnings.catch_warnings(action="ignore"),
+            mock.patch.object(
+                importlib.metadata, "version", lambda x: "0.0" if x in stand_ins else versions(x)
+            ),
+        ):
+            return importlib.import_module(name)
+    finally:
+        # Others, such as transformers, look for these packages too, and would find them maimed.
+        roots = {root, *(x.partition(".")[0] for x in without)}
+        for each in [x for x in sys.modules if x.partition(".")[0] in roots and x not in before]:
+            del sys.modules[each]
+        sys.modules.update({x: y for x, y in before.items() if x.partition(".")[0] in roots})

@@ -86,7 +86,7 @@ def _losses(out: Any, targets: Any, pairs: Any, number: float, kind: str, extra:
         label = torch.full(logits.shape[1:2], CLASSES)
         label[queries] = target["labels"][objects]
         if kind == "softmax":
-            weight = torch.where(label == CLASSES, 0.1, 1.0)
+            weight = 1 - 0.9 * (label == CLASSES).double()
             classes = classes + (weight * F.cross_entropy(logits[b], label, reduction="none")).sum()
             weights += float(weight.sum())
         elif kind == "focal":
@@ -164,12 +164,11 @@ def _reference(outputs: Any, targets: Any, kind: str, groups: int = 1) -> Any:
 
 
 def _outputs(kind: str, layers: int, seed: int = 0, queries: int = QUERIES) -> Any:
-    generator = torch.Generator().manual_seed(seed)
+    drawn = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
 
     def one() -> Any:
-        count = CLASSES + (kind == "softmax")
-        logits = 2 * torch.randn(3, queries, count, generator=generator)
-        boxes = 0.4 * torch.rand(3, queries, 4, generator=generator) + 0.3
+        logits = 2 * torch.randn(3, queries, CLASSES + (kind == "softmax"), **drawn)
+        boxes = 0.4 * torch.rand(3, queries, 4, **drawn) + 0.3
         return {"pred_logits": logits.requires_grad_(), "pred_boxes": boxes.requires_grad_()}
 
     out = one()
@@ -183,7 +182,7 @@ def _targets(counts: list[int]) -> Any:
     return [
         {
             "labels": torch.randint(0, CLASSES, (n,), generator=generator),
-            "boxes": 0.4 * torch.rand(n, 4, generator=generator) + 0.3,
+            "boxes": 0.4 * torch.rand(n, 4, generator=generator, dtype=torch.float64) + 0.3,
         }
         for n in counts
     ]
@@ -205,8 +204,9 @@ def _compare(criterion: Any, outputs: Any, targets: Any, expected: Any) -> None:
     rng = np.random.default_rng(3)
     weights = {name: rng.uniform(0.5, 2) for name in sorted(expected)}
     for name, x in expected.items():
-        wanted = torch.as_tensor(x).detach().float()
-        torch.testing.assert_close(found[name].detach(), wanted, rtol=1e-4, atol=1e-5, msg=name)
+        ours, wanted = (torch.as_tensor(y).detach().double() for y in (found[name], x))
+        near = 1e-6 if "error" in name else 1e-10  # errors are for logs, and in float32
+        torch.testing.assert_close(ours, wanted, rtol=near, atol=1e-12, msg=name)
     leaves = _leaves(outputs)
     learnt = [name for name in weights if "loss" in name and "xy" not in name and "hw" not in name]
     grads = [
@@ -216,9 +216,9 @@ def _compare(criterion: Any, outputs: Any, targets: Any, expected: Any) -> None:
         for losses in (found, expected)
     ]
     for x, y in zip(*grads, strict=True):
-        zero = torch.zeros(())
+        zero = torch.zeros((), dtype=torch.float64)
         torch.testing.assert_close(
-            zero if x is None else x, torch.zeros_like(x) if y is None else y, rtol=1e-4, atol=1e-6
+            zero if x is None else x, torch.zeros_like(x) if y is None else y, rtol=1e-9, atol=1e-12
         )
 
 
@@ -305,7 +305,7 @@ def test_masks(sizes: list[tuple[int, int]]) -> None:
     """As DETR: the last layer's, at the size of the true ones, which are padded to one."""
     outputs, targets = _outputs("softmax", 2), _targets([3, 0, 4])
     generator = torch.Generator().manual_seed(4)
-    masks = torch.randn(3, QUERIES, 4, 5, generator=generator).requires_grad_()
+    masks = torch.randn(3, QUERIES, 4, 5, generator=generator).double().requires_grad_()
     outputs["pred_masks"] = masks
     for target, size in zip(targets, sizes, strict=True):
         shape = (len(target["labels"]), *size)
@@ -316,8 +316,8 @@ def test_masks(sizes: list[tuple[int, int]]) -> None:
     for b, (queries, objects) in enumerate(_matched(outputs, targets, True, 1)):
         for i, j in zip(queries, objects, strict=True):
             x = F.interpolate(masks[b, i][None, None], whole, mode="bilinear")[0, 0]
-            y = torch.zeros(whole)
-            y[: sizes[b][0], : sizes[b][1]] = targets[b]["masks"][j].float()
+            y = torch.zeros(whole, dtype=torch.float64)
+            y[: sizes[b][0], : sizes[b][1]] = targets[b]["masks"][j]
             pixels = pixels + _focal(x, y, 0.25).mean() / 7
             p = x.sigmoid()
             dice = dice + (1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)) / 7

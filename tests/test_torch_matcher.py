@@ -209,5 +209,9 @@ def test_errors() -> None:
         ht.HungarianMatcher(gamma="x")
     with pytest.raises(ValueError, match="cost_gamma is -1"):
         ht.HungarianMatcher(class_cost_form="sigmoid", gamma=-1)
+    with pytest.raises(ValueError, match="num_points is 9 and mask_point_sample_ratio is 16"):
+        ht.HungarianMatcher(cost_mask=1, num_points=9, mask_point_sample_ratio=16)
+    with pytest.raises(ValueError, match="mask_point_sample_ratio is 0; expected a positive"):
+        ht.SetCriterion(8, mask_point_sample_ratio=0)
     with pytest.raises(TypeError, match="class_costs"):
         ht.HungarianMatcher(class_costs=1)

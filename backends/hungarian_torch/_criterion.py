@@ -13,7 +13,12 @@ from hungarian_core._settings import Configured
 from hungarian_core.terms._checks import brief
 from hungarian_core.terms.class_losses import ClassLossName
 from hungarian_torch._backend import backend
-from hungarian_torch._criterion_terms import CriterionSettings, losses_of, set_loss
+from hungarian_torch._criterion_terms import (
+    CriterionSettings,
+    losses_of,
+    masks_at_points,
+    set_loss,
+)
 from hungarian_torch._losses import _Module
 from hungarian_torch._matcher import HungarianMatcher, MatchingCosts
 from hungarian_torch._matchings import Matcher, asked
@@ -24,6 +29,8 @@ from hungarian_torch._outputs import (
     before,
     check_targets,
     either,
+    masks_of,
+    point_ratio,
     single,
     stacked,
 )
@@ -67,6 +74,10 @@ class SetCriterion(Configured, _Module):
         enc_classes: Whether ``"enc_outputs"``, where they are one mapping, have classes as all
             others, as in LW-DETR and RF-DETR, or only tell objects from nothing, as in Deformable
             DETR. By default they have with ``class_loss="ia_bce"`` or more than one group.
+        mask_point_sample_ratio: For how many pixels of a predicted mask there is a random point at
+            which it is compared, as in RF-DETR: 16 there. The losses, of all layers and proposals,
+            are ``loss_mask_ce`` and ``loss_mask_dice`` then. By default masks are compared at all
+            pixels, as in DETR.
 
     Attributes:
         weight_dict: As given.
@@ -108,6 +119,7 @@ class SetCriterion(Configured, _Module):
         class_loss: ClassLossName | None = None,
         group_detr: int = 1,
         enc_classes: bool | None = None,
+        mask_point_sample_ratio: int | None = None,
     ) -> None:
         super().__init__()
         for name in losses:
@@ -148,6 +160,7 @@ class SetCriterion(Configured, _Module):
         if enc_classes is None:
             enc_classes = class_loss == "ia_bce" or self.group_detr > 1
         self.enc_classes = _checks.flag("enc_classes", enc_classes)
+        self.mask_point_sample_ratio = point_ratio(mask_point_sample_ratio)
         self._set_loss(self.losses, dino=False, groups=1)  # which checks the options of its terms
 
     @torch.compiler.disable  # its matching is outside of any program
@@ -157,10 +170,11 @@ class SetCriterion(Configured, _Module):
         Args:
             outputs: ``"pred_logits"`` (or ``"logits"``) `(B, Q, C)`, C one more than the classes
                 for a softmax; ``"pred_boxes"`` (or ``"boxes"``) `(B, Q, 4)` in cxcywh, relative to
-                the image; ``"pred_masks"`` (or ``"masks"``) `(B, Q, H, W)`, logits. Where they
-                are, too: ``"aux_outputs"`` (or ``"auxiliary_outputs"``), a list of the same for the
-                layers before; ``"enc_outputs"``, of proposals that only tell objects from nothing,
-                or a list of outputs with classes; ``"interm_outputs"``, of proposals with classes;
+                the image; ``"pred_masks"`` (or ``"masks"``) `(B, Q, H, W)`, logits, or
+                RF-DETR's mapping of features that give these. Where they are, too:
+                ``"aux_outputs"`` (or ``"auxiliary_outputs"``), a list of the same for the layers
+                before; ``"enc_outputs"``, of proposals that only tell objects from nothing, or a
+                list of outputs with classes; ``"interm_outputs"``, of proposals with classes;
                 ``"dn_meta"`` of DINO, with ``"pad_size"``, ``"num_dn_group"`` and
                 ``"output_known_lbs_bboxes"``, the outputs of denoising queries.
             targets: For each image a mapping of ``"labels"`` or ``"class_labels"`` `(n,)`,
@@ -219,9 +233,10 @@ class SetCriterion(Configured, _Module):
         if "boxes" in self.losses or (costs is not None and costs.by_boxes):
             read["boxes"] = stacked(layers, "boxes", "pred_boxes")
         # Masks of the last layer, as in DETR: those before cost too much.
-        losses = [name for name in self.losses if name != "masks" or not suffix]
+        ratio = self.mask_point_sample_ratio
+        losses = [x for x in self.losses if x != "masks" or (not suffix and ratio is None)]
         if "masks" in losses:
-            read["masks"] = either(outputs, "masks", "pred_masks")
+            read["masks"] = masks_of(outputs)
         if assignment is None and costs is None:
             options: Any = {"group_detr": groups} if self.group_detr > 1 else {}
             counts = batch.padded["mask"].sum(1).tolist()
@@ -239,6 +254,8 @@ class SetCriterion(Configured, _Module):
             found["cardinality_error"] = _cardinality_error(
                 read["logits"], batch.padded["mask"], self.class_loss == "ia_bce"
             )
+        if "masks" in self.losses and ratio is not None:
+            found |= masks_at_points(layers, batch, row4col, number, ratio)
         names = [f"{suffix}_{k}" for k in range(len(aux))]
         by_name: dict[str, Tensor] = {}
         for k, end in enumerate((*names, suffix)):

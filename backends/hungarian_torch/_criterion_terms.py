@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hungarian_core import SetLoss
@@ -15,6 +16,8 @@ from hungarian_core.terms.class_losses import ClassLossName
 from hungarian_torch._backend import backend
 from hungarian_torch._matcher import CLASS_COSTS, MatchingCosts
 from hungarian_torch._matchings import as_last_resort
+from hungarian_torch._outputs import Batch, Outputs, masks_of
+from hungarian_torch._transformers.masks import Comparison, of_objects
 
 
 class CriterionSettings(NamedTuple):
@@ -80,6 +83,35 @@ def losses_of(
     row4col = as_last_resort(criterion, read, padded, failed)
     row4col = row4col.reshape(read["logits"].shape[:3])
     return criterion(read, padded, assignment=row4col, num_objects=number)
+
+
+def masks_at_points(
+    layers: Sequence[Outputs],
+    batch: Batch,
+    row4col: Tensor,
+    number: Tensor,
+    ratio: int,
+) -> dict[str, Tensor]:
+    """Return the losses `(L,)` of masks at points, most of which are where a mask is uncertain.
+
+    Args:
+        layers: What the layers said.
+        batch: The objects.
+        row4col: Whose query is whose, `(L, B, Q)`.
+        number: What losses are divided by.
+        ratio: For how many pixels of a predicted mask there is a point.
+    """
+    truths = [target["masks"] for target in batch.targets]
+    losses = []
+    for outputs, objects in zip(layers, row4col, strict=True):
+        masks = masks_of(outputs)
+        height, width = masks.shape[-2:]
+        points = max(height, height * width // ratio)
+        compared = Comparison("bce", loss_points=points, truth_mode="nearest", padding="border")
+        found = of_objects(compared.losses(truths, masks, objects), batch.padded, number)
+        losses.append(torch.stack(found))
+    mask, dice = torch.stack(losses).unbind(1)
+    return {"loss_mask_ce": mask, "loss_mask_dice": dice}
 
 
 def _xy(xp: Any, truth: Tensor, prediction: Tensor) -> Tensor:

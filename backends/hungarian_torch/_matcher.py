@@ -19,7 +19,8 @@ from hungarian_core.terms import Boxes, Classes, Masks, Term
 from hungarian_torch._backend import backend
 from hungarian_torch._losses import _Module
 from hungarian_torch._matchings import Pairs, solved
-from hungarian_torch._outputs import check_targets, either
+from hungarian_torch._outputs import check_targets, either, masks_of, point_ratio
+from hungarian_torch._transformers.masks import sample
 
 _READ = ("labels", "class_labels", "boxes", "masks")
 _NUMPY = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
@@ -42,6 +43,7 @@ class MatchingCosts(NamedTuple):
     dice_cost: float = 0.0
     mask_cost_form: Literal["bce", "focal"] = "bce"
     num_points: int | None = None
+    mask_point_sample_ratio: int | None = None
     solver: Solver = "auto"
 
     @property
@@ -78,6 +80,9 @@ class HungarianMatcher(Configured, _Module):
         mask_cost_form: ``"bce"`` as in Mask2Former, or ``"focal"`` as in MaskFormer.
         num_points: At how many random points masks are compared; by default at all pixels of the
             predicted masks, to whose size the true ones are brought, as in MaskFormer.
+        mask_point_sample_ratio: For how many pixels of a predicted mask there is such a point, in
+            the place of `num_points`, as in RF-DETR: all images at the same points, and of true
+            masks the nearest pixel.
         solver: As for `hungarian_core.assign`.
         cost_class, cost_bbox, cost_giou, cost_mask, cost_dice: Other names of the weights, as DETR
             and Mask2Former have them.
@@ -111,6 +116,7 @@ class HungarianMatcher(Configured, _Module):
         dice_cost: float | None = None,
         mask_cost_form: Literal["bce", "focal"] = "bce",
         num_points: int | None = None,
+        mask_point_sample_ratio: int | None = None,
         solver: Solver = "auto",
         cost_class: float | None = None,
         cost_bbox: float | None = None,
@@ -140,6 +146,12 @@ class HungarianMatcher(Configured, _Module):
         _checks.one_of("mask_cost_form", mask_cost_form, ("bce", "focal"))
         if num_points is not None:
             _checks.whole("num_points", num_points, 1, "a positive integer, or None")
+        point_ratio(mask_point_sample_ratio)
+        if None not in (num_points, mask_point_sample_ratio):
+            raise ValueError(
+                f"num_points is {num_points} and mask_point_sample_ratio is "
+                f"{mask_point_sample_ratio}; expected one of the two, which say how many points"
+            )
         _checks.solver(solver)
         self.class_cost, self.bbox_cost, self.giou_cost = (
             weights[name] for name in ("class", "bbox", "giou")
@@ -148,6 +160,7 @@ class HungarianMatcher(Configured, _Module):
         self.class_cost_form, self.mask_cost_form = class_cost_form, mask_cost_form
         self.alpha, self.gamma = _checks.number("alpha", alpha), _checks.number("gamma", gamma)
         self.num_points, self.solver = num_points, solver
+        self.mask_point_sample_ratio = mask_point_sample_ratio
         if type(self).__init__ is HungarianMatcher.__init__:
             # To be shown by one name each, and with the defaults that depend on others.
             self._made_with = (), dict(zip(MatchingCosts._fields, self._costs, strict=True))
@@ -188,7 +201,11 @@ class HungarianMatcher(Configured, _Module):
         if costs.by_boxes:
             read["boxes"] = either(outputs, "boxes", "pred_boxes")
         if costs.by_masks:
-            read["masks"] = either(outputs, "masks", "pred_masks")
+            read["masks"] = masks_of(outputs)
+            if costs.mask_point_sample_ratio is not None:
+                read["masks"], targets = _at_points(
+                    read["masks"], targets, costs.mask_point_sample_ratio
+                )
             if costs.num_points is not None:
                 # One draw for each image, as Mask2Former makes them.
                 draws = [
@@ -207,6 +224,25 @@ class HungarianMatcher(Configured, _Module):
                     )
                 ]  # fmt: skip
         return _matched(costs, read, targets, group_detr)
+
+
+@torch.no_grad()
+def _at_points(
+    masks: Tensor, targets: Sequence[Mapping[str, Tensor]], ratio: int
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """Return masks `(B, Q, P, 1)` at points, and targets with theirs `(n, P, 1)`, as RF-DETR."""
+    images, queries, height, width = masks.shape
+    points = torch.rand(1, max(height * width // ratio, 1), 2, device=masks.device)
+    wide = masks if masks.dtype == torch.float64 else masks.float()
+    points = points.to(wide.dtype)
+    found = sample(wide.flatten(0, 1), points, padding="border")
+    truths = [t["masks"].to(wide) for t in targets]
+    sampled = [  # PyTorch refuses to look at none
+        sample(x, points, "nearest") if len(x) else x.new_zeros(0, points.shape[1]) for x in truths
+    ]
+    return found.reshape(images, queries, -1, 1), [
+        {**t, "masks": x[..., None]} for t, x in zip(targets, sampled, strict=True)
+    ]
 
 
 def _named(name: str, ours: float | None, theirs: float | None) -> float | None:
@@ -262,7 +298,8 @@ def _criterion(costs: MatchingCosts, logits: int, groups: int, on_host: bool) ->
     if costs.by_boxes:
         terms.append(Boxes(bbox_cost=costs.bbox_cost, giou_cost=costs.giou_cost))
     if costs.by_masks:
-        resize: Any = "bilinear" if costs.num_points is None else None
+        whole = costs.num_points is costs.mask_point_sample_ratio is None
+        resize: Any = "bilinear" if whole else None
         weights: Any = {"mask_cost": costs.mask_cost, "dice_cost": costs.dice_cost}
         terms.append(Masks(costs.mask_cost_form, resize=resize, **weights))
     return _core.SetLoss(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hungarian_core import _checks
 from hungarian_core.terms._checks import brief
 
 Outputs = Mapping[str, Any]
@@ -22,6 +23,22 @@ def either(outputs: Outputs, name: str, other: str) -> Tensor:
         came: Any = sorted(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs)
         raise ValueError(f"outputs has {came}; expected {name!r} or {other!r} among the keys")
     return found
+
+
+def masks_of(outputs: Outputs) -> Tensor:
+    """Return the masks `(B, Q, H, W)`, which RF-DETR says by features while it trains."""
+    masks: Any = either(outputs, "masks", "pred_masks")
+    if isinstance(masks, Mapping):
+        features, queries = masks["spatial_features"], masks["query_features"]
+        masks = torch.einsum("bchw,bqc->bqhw", features, queries) + masks["bias"]
+    return masks
+
+
+def point_ratio(ratio: int | None) -> int | None:
+    """Check for how many pixels of a mask there is to be a point."""
+    if ratio is None:
+        return None
+    return _checks.whole("mask_point_sample_ratio", ratio, 1, "a positive integer, or None")
 
 
 def check_targets(targets: Any) -> None:

@@ -31,6 +31,8 @@ class Comparison(NamedTuple):
     importance: float = 0.75  # the share of these
     truth_mode: Literal["bilinear", "nearest"] = "bilinear"
     one_for_all: bool = False  # images are matched by the same points
+    # What predicted masks are between their outermost pixels and their edges.
+    padding: Literal["zeros", "border"] = "zeros"
 
     @torch.no_grad()
     def costs(
@@ -58,7 +60,7 @@ class Comparison(NamedTuple):
                 wanted, logits = wanted.flatten(1), logits.flatten(1)
             else:
                 at = points[image : image + 1]
-                wanted, logits = _sample(wanted, at, self.truth_mode), _sample(logits, at)
+                wanted, logits = sample(wanted, at, self.truth_mode), sample(logits, at)
             parts = [self._pairwise(wanted, x, weights) for x in _tiles(logits)]
             cost[image, : len(truth)] = torch.cat(parts, dim=1)
         return cost
@@ -88,9 +90,9 @@ class Comparison(NamedTuple):
             points = self._uncertain(chosen.detach(), self.loss_points)
             each = points.split([len(t) for t in wanted])
             truth = torch.cat(
-                [_sample(t, at, self.truth_mode) for t, at in zip(wanted, each, strict=True)]
+                [sample(t, at, self.truth_mode) for t, at in zip(wanted, each, strict=True)]
             )
-            chosen = _sample(chosen, points)
+            chosen = sample(chosen, points, padding=self.padding)
         focal = self.pixels == "focal"
         parts = [
             mask_losses(t, x, focal, ALPHA, GAMMA, 1, backend)
@@ -114,7 +116,7 @@ class Comparison(NamedTuple):
         drawn = torch.rand((size, int(count * self.oversampling), 2), device=device)
         drawn = drawn.to(logits.dtype)
         chosen = int(self.importance * count)
-        certainty = _sample(logits, drawn).abs()
+        certainty = sample(logits, drawn, padding=self.padding).abs()
         at = torch.topk(-certainty, chosen, dim=1).indices
         rest = torch.rand((size, count - chosen, 2), device=device).to(logits.dtype)
         return torch.cat([drawn.gather(1, at[..., None].expand(-1, -1, 2)), rest], dim=1)
@@ -158,10 +160,15 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def _sample(masks: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
+def sample(masks: Tensor, points: Tensor, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
     """Return masks `[N, H, W]` at points `[N, P, 2]`, as `hungarian_core.masks.sample` does.
+
+    With `padding` of ``"border"``, they go on at their edges as they are at the outermost pixels.
 
     Each is an image of its own: of channels, PyTorch samples one after another.
     """
     grid = (2 * points[:, :, None] - 1).expand(len(masks), -1, -1, -1)
-    return functional.grid_sample(masks[:, None], grid, mode=mode, align_corners=False)[:, 0, :, 0]
+    found = functional.grid_sample(
+        masks[:, None], grid, mode=mode, padding_mode=padding, align_corners=False
+    )
+    return found[:, 0, :, 0]
