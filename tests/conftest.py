@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
 
@@ -45,6 +47,8 @@ def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
         name: Of the module, with its packages.
         without: Packages that it imports and does not need here.
     """
+    import torch
+
     root = name.partition(".")[0]
     folders = [Path(folder) for folder in sys.path if (Path(folder) / root).is_dir()]
     if not folders:
@@ -60,8 +64,14 @@ def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
         stand_ins = {x: mock.MagicMock(__path__=[], __version__="0.0") for x in without}
         sys.modules.update(stand_ins)
         versions = importlib.metadata.version
+        # What they set for all of a process is set back, or not set: ultralytics has its own ways
+        # to print arrays and to save.
         with (
             warnings.catch_warnings(action="ignore"),
+            mock.patch.dict(os.environ),
+            mock.patch.object(np, "set_printoptions"),
+            mock.patch.object(torch, "set_printoptions"),
+            mock.patch.object(torch, "save", torch.save),
             mock.patch.object(
                 importlib.metadata, "version", lambda x: "0.0" if x in stand_ins else versions(x)
             ),
