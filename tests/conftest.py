@@ -83,3 +83,29 @@ def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
         for each in [x for x in sys.modules if x.partition(".")[0] in roots and x not in before]:
             del sys.modules[each]
         sys.modules.update({x: y for x, y in before.items() if x.partition(".")[0] in roots})
+
+
+@pytest.fixture
+def three_steps(tmp_path: Path) -> Callable[..., list[list[float]]]:
+    """Return what takes three steps with `Trainer` of transformers, always on one batch."""
+
+    def taken(model: Any, batch: dict[str, Any]) -> list[list[float]]:
+        """Return the losses of the steps and the norms of their gradients."""
+        import transformers
+
+        settings = transformers.TrainingArguments(
+            output_dir=tmp_path, max_steps=3, logging_steps=1, save_strategy="no", optim="sgd",
+            learning_rate=1e-3, lr_scheduler_type="constant", seed=3, use_cpu=True,
+            report_to="none", disable_tqdm=True, remove_unused_columns=False,
+            dataloader_pin_memory=False, per_device_train_batch_size=1,
+        )  # fmt: skip
+        trainer = transformers.Trainer(
+            model=model, args=settings, data_collator=lambda samples: batch,
+            train_dataset=[{}] * 3, callbacks=[],
+        )  # fmt: skip
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+        steps = [x for x in trainer.state.log_history if "grad_norm" in x]
+        return [[x[name] for x in steps] for name in ("loss", "grad_norm")]
+
+    return taken

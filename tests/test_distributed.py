@@ -189,6 +189,17 @@ def test_eager_replicas(run: Run) -> None:
     _near(found["focal/uneven/eager/by_logits"], found["focal/uneven/several/by_logits"])
 
 
+@pytest.mark.parametrize("loss", ["criterion", "transformers"])
+@pytest.mark.parametrize("counts", ["uneven", "one_without"])
+def test_losses_with_the_names_of_others(run: Run, loss: str, counts: str) -> None:
+    """`SetCriterion` and `TransformersLoss`: one process without an object asks as the other."""
+    found, case = run("torch"), f"{loss}/{counts}"
+    _near(found[f"{case}/of_two/total"].mean(), found[f"{case}/one/total"])
+    for by in ("by_logits", "by_boxes"):
+        assert np.abs(found[f"{case}/one/{by}"]).max() > 1e-3
+        _near(found[f"{case}/of_two/{by}"] / 2, found[f"{case}/one/{by}"])
+
+
 @pytest.mark.parametrize("framework", LOSSES)
 def test_no_case_is_left_out(run: Run, framework: str) -> None:
     """The lists above name all that the programs compute."""
