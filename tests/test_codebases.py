@@ -25,15 +25,18 @@ def test_tracking_in_ultralytics_and_supervision(
     load: Any, limit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ByteTrack's pairs, lost tracks and new detections, after one import has changed."""
-    matching = load("ultralytics.trackers.utils.matching", without=("cv2", "torchvision"))
+    name, without = "ultralytics.trackers.utils.matching", ("cv2", "torchvision")
+    matching = load(name, without=without)
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "lap", hn)
+        changed = load(name, without=without)
+    assert changed.lap is hn
     supervision = load("supervision.tracker.byte_tracker.matching", without=("cv2",))
     rng = np.random.default_rng(5)
     for _ in range(100):
         cost = rng.uniform(size=rng.integers(0, 9, 2))
         expected = matching.linear_assignment(cost, limit)
-        with monkeypatch.context() as patched:
-            patched.setattr(matching, "lap", hn)
-            found = matching.linear_assignment(cost, limit)
+        found = changed.linear_assignment(cost, limit)
         for x, y in zip(found, expected, strict=True):
             np.testing.assert_array_equal(x, y)
         pairs, lost, new = supervision.linear_assignment(cost.copy(), limit)

@@ -9,6 +9,8 @@ from hungarian_core import Assignment, Relaxation, Targets, bind
 from hungarian_numpy._backend import backend
 from hungarian_numpy._lap import lapjv
 
+__version__ = _core.__version__  # trackers ask for that of lap, in whose place this package is
+
 assign = bind(_core.assign, backend)
 assign_many = bind(_core.assign_many, backend)
 assignment_cost = bind(_core.assignment_cost, backend)
