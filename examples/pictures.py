@@ -29,14 +29,14 @@ def matches(jobs: Sequence[Job], checkpoints: Path, path: Path) -> None:
         images = split.images[:IMAGES]
         targets = hc.Targets(*(x if x is None else x[:IMAGES] for x in split.targets))
         recipe, classes = RECIPES[job.loss], read(job.folder)["train"].classes
-        model = Detector(len(classes), sigmoid=recipe.sigmoid).eval()
+        model = Detector(len(classes), recipe).eval()
         restored(checkpoints / f"{job.name}.pt", job, {"model": model})
         logits, boxes = model(prepared(images))
         if recipe.by_position:
             apart = 1 - torch.eye(targets.mask.shape[1], QUERIES)
             matching = hc.assign(apart.expand(len(images), -1, -1), row_mask=targets.mask)
         else:
-            criterion = recipe.make(len(classes), job.class_weight)
+            criterion = (recipe.one or recipe.make)(len(classes), job.class_weight)
             matching = criterion.match(logits, boxes, targets)
         for k, (axes, image) in enumerate(zip(row, images, strict=False)):
             hc.plot_matches(

@@ -7,13 +7,14 @@ import os
 import pickle
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from coco import Judge, Precision, Truth, softmax
-from detector import QUERIES, RECIPES, Detector
+from detector import QUERIES, RECIPES, Detector, Recipe
 from torch import nn
 
 import hungarian_core as hc
@@ -171,7 +172,7 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
     steps = len(training.images) // batch
 
     torch.manual_seed(job.seed)
-    model = Detector(classes, sigmoid=recipe.sigmoid)
+    model = Detector(classes, recipe)
     optimizer = torch.optim.AdamW(model.parameters(), job.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, job.learning_rate, steps * job.epochs, pct_start=0.1
@@ -190,12 +191,17 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
             started = time.perf_counter()
             at = torch.tensor(order[step * batch : (step + 1) * batch])
             images, targets = flipped(training, at, random)
-            logits, boxes = model(images)
+            noised = None
+            if recipe.denoising:
+                noised = hc.denoising.contrastive_queries(
+                    targets, classes, seed=int(random.integers(2**63)), groups=recipe.denoising
+                )
+            outputs = model(images, recipe.groups, noised)
             before = time.perf_counter()
-            given = slopes(criterion, logits, boxes, targets, by_position=recipe.by_position)
+            given = slopes(criterion, outputs, targets, recipe, noised)
             loss_seconds = time.perf_counter() - before
             optimizer.zero_grad()
-            torch.autograd.backward([logits, boxes], given)
+            torch.autograd.backward(outputs, given)
             nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # as DETR is trained
             optimizer.step()
             schedule.step()
@@ -228,20 +234,22 @@ def flipped(
 
 def slopes(
     criterion: Any,
-    logits: torch.Tensor,
-    boxes: torch.Tensor,
+    outputs: Sequence[torch.Tensor],
     targets: hc.Targets,
-    *,
-    by_position: bool,
+    recipe: Recipe,
+    noised: hc.denoising.DenoisingQueries | None,
 ) -> tuple[torch.Tensor, ...]:
-    """Return the gradient of the loss in logits and boxes, apart from the detector's own."""
-    logits, boxes = logits.detach().requires_grad_(), boxes.detach().requires_grad_()
-    given = None
-    if by_position:  # object i, while there are some, is that of query i
+    """Return the gradient of the loss in the detector's outputs, apart from the detector's own."""
+    outputs = [x.detach().requires_grad_() for x in outputs]
+    logits, boxes, *made = outputs
+    options: dict[str, Any] = {}
+    if recipe.by_position:  # object i, while there are some, is that of query i
         at = torch.arange(QUERIES)
-        given = torch.where(at < targets.mask.sum(-1, keepdim=True), at, -1)
-    total = criterion(logits, boxes, targets, assignment=given).total
-    return torch.autograd.grad(total, [logits, boxes])
+        options["assignment"] = torch.where(at < targets.mask.sum(-1, keepdim=True), at, -1)
+    if noised is not None:
+        denoised = dict(zip(("logits", "boxes"), made, strict=True))
+        options["denoising"] = hc.denoising.Denoised(noised, denoised, noised.mask)
+    return torch.autograd.grad(criterion(logits, boxes, targets, **options).total, outputs)
 
 
 def _judge(split: Split, classes: int, job: Job) -> Judge:

@@ -117,7 +117,10 @@ REAL = ("torch", "PIL", "scipy", "matplotlib", "pycocotools")
 def test_real_detection(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="Pillow is not installed")
     data = _photographs(tmp_path / "data")
-    losses = ("position", "detr", "focal", "varifocal", "ia_bce", "mal", "aligned", "aligned_01")
+    losses = (
+        "position", "detr", "focal", "varifocal", "ia_bce", "mal", "groups", "hybrid", "denoising",
+        "aligned", "aligned_01",
+    )  # fmt: skip
     found, table, pixels = _run(
         "real_detection", tmp_path, *REAL, options=[str(data), "--losses", ",".join(losses)]
     )
