@@ -203,3 +203,38 @@ def test_trackeval() -> None:
         assert score[rows, cols].sum() == pytest.approx(score[i, j].sum())
         if score.any():
             np.testing.assert_array_equal(cols, j)
+
+
+def test_slot_attention() -> None:
+    """The Huber loss of matched properties, summed, over the mean of objects; value and slope."""
+    noise = torch.Generator().manual_seed(7)
+    properties = torch.rand(4, 6, 9, generator=noise, dtype=torch.float64)
+    slots = 2 * torch.rand(4, 7, 9, generator=noise, dtype=torch.float64).requires_grad_()
+
+    def huber(xp: Any, a: Any, b: Any) -> Any:
+        distance = xp.abs(a - b)
+        return xp.sum(xp.where(distance < 1, distance**2 / 2, distance - 0.5), axis=-1)
+
+    apart = F.huber_loss(
+        slots[:, None].expand(-1, 6, -1, -1), properties[:, :, None].expand(-1, -1, 7, -1),
+        reduction="none",
+    ).sum(-1)  # fmt: skip
+    theirs = sum(
+        cost[linear_sum_assignment(cost.detach().numpy())].mean() for cost in apart
+    ) / len(apart)  # fmt: skip
+    ours = ht.loss(properties, slots, cost=huber)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    found, expected = (torch.autograd.grad(1.7 * x, slots)[0] for x in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_clustering_accuracy(classes: int) -> None:
+    """Every way to name the clusters tried."""
+    rng = np.random.default_rng(classes)
+    truth, cluster = rng.integers(classes, size=(2, 40))
+    table = np.zeros((classes, classes), int)
+    np.add.at(table, (cluster, truth), 1)
+    rows, cols = hc.linear_sum_assignment(table, maximize=True)
+    names = map(np.array, itertools.permutations(range(classes)))
+    assert table[rows, cols].sum() == max((x[cluster] == truth).sum() for x in names)

@@ -212,3 +212,12 @@ def test_a_program_reads_no_capacity() -> None:
     cost, capacity = jnp.ones((2, 5)), jnp.asarray([1, 2])
     with pytest.raises(ValueError, match="max_capacity is None, and capacity is an array"):
         jax.jit(hj.assign_many)(cost, capacity)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 4), (3, 4, 9)])
+def test_the_convention_of_scenic(shape: tuple[int, ...]) -> None:
+    """`[B, 2, min]` in a program, as its matcher by SciPy gives it for each problem."""
+    costs = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    found = jax.jit(lambda x: jnp.stack(hj.assign(x).padded_indices(), axis=1))(costs)
+    expected = np.stack([linear_sum_assignment(cost) for cost in costs])
+    np.testing.assert_array_equal(found, expected)

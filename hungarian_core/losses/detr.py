@@ -351,7 +351,8 @@ class DetrLoss(Loss):
 
         Arguments are those of a call. Each term has the batch axes of `DetectionLosses.assignment`
         and then `(M, Q)`; what is minimised is their sum. Where there is no object, they mean
-        nothing.
+        nothing. Each is computed apart, which takes longer than `match`, of which one pass makes
+        the sum.
         """
         checks.mask_arguments(self.masks, masks)
         outputs = {"logits": logits, "boxes": boxes, "masks": masks, "points": points}

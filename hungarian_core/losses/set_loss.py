@@ -212,6 +212,7 @@ class SetLoss(Loss):
 
         Arguments are those of a call. Each term has the batch axes of `SetLosses.assignment` and
         then `(M, Q)`; what is minimised is their sum. Where there is no object, they mean nothing.
+        Each is computed apart, which takes longer than `match`, of which one pass may make the sum.
         """
         call = self._read(outputs, targets, None, None)
         problems = call.problems
