@@ -254,13 +254,24 @@ def cuda(session: nox.Session) -> None:
     project(session, "torch,jax,test", "nvidia-cuda-nvrtc-cu11", "pytest-xdist")
     session.run("python", "tests/cuda/ptx.py", "--check")
     library = emulated(session)
-    check(session, "tests/cuda", HUNGARIAN_LIBCUDA=library)
+    check(session, "tests/cuda", "tests/gpu", HUNGARIAN_LIBCUDA=library)
     checks = [f"hungarian_core.testing.test_{name}" for name in ("assign", "loss", "permutation")]
     session.run(
         "pytest", *PARALLEL, "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
         "-k", "not core and not native and not scipy",
         env=quiet(**THREADS, HUNGARIAN_LIBCUDA=library),
     )  # fmt: skip
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """What wants a CUDA device, in ten minutes: tests, the suite, figures. Skipped without one."""
+    project(session, "torch,jax,test", "transformers")
+    code = "import torch; print(torch.cuda.is_available())"
+    if "True" not in (session.run("python", "-c", code, silent=True) or ""):
+        session.skip("PyTorch sees no CUDA device")
+    environment = quiet() | {"PYTHONSAFEPATH": ""}  # a script finds the files beside it
+    session.run("python", "tests/gpu/run.py", *session.posargs, env=environment)
 
 
 @nox.session

@@ -51,7 +51,7 @@ def ours(scene: Scene) -> Callable[..., Any]:
     return lambda logits, boxes, targets: loss(logits, boxes, targets).total
 
 
-def published(scene: Scene) -> Callable[..., Any]:
+def published(scene: Scene, device: str = "cpu") -> Callable[..., Any]:
     """Return the loss of transformers in the same form."""
     from transformers.loss.loss_deformable_detr import DeformableDetrForObjectDetectionLoss
     from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss
@@ -70,7 +70,7 @@ def published(scene: Scene) -> Callable[..., Any]:
         focal_alpha=0.25,
     )
     return lambda logits, boxes, targets: loss(
-        logits[-1], targets, "cpu", boxes[-1], config, logits, boxes
+        logits[-1], targets, device, boxes[-1], config, logits, boxes
     )[0]
 
 
