@@ -154,12 +154,23 @@ spec = spec_from_file_location("d_fine_utils", sys.argv[1])
 module = module_from_spec(spec)
 spec.loader.exec_module(module)
 rng, queries = np.random.default_rng(3), 6
+
+
+def hungarian_assignment(cost_matrix, num_queries):
+    columns = hc.assign(keras.ops.transpose(cost_matrix)).row4col
+    return keras.ops.arange(num_queries), columns, columns >= 0
+
+
 for objects in (0, 2, 4, 6):
     for dtype in ("float32", "float64"):
         cost = keras.ops.convert_to_tensor(rng.uniform(size=(queries, objects)), dtype=dtype)
         rows, columns, valid = module.hungarian_assignment(cost, queries)
-        match = hc.assign(keras.ops.transpose(cost))
-        ours = keras.ops.arange(queries), match.row4col, match.row4col >= 0
+        ours = hungarian_assignment(cost, queries)
+        # As D-FINE calls it: images with fewer objects than others are filled up.
+        filled = keras.ops.pad(cost, ((0, 0), (0, 2)), constant_values=1e9)
+        _, found, there = hungarian_assignment(filled, queries)
+        there = keras.ops.logical_and(there, found < objects)
+        assert bool(keras.ops.all(keras.ops.where(there, found, -1) == ours[1]))
         theirs = rows, keras.ops.where(valid, columns, -1), valid
         chosen = [
             float(keras.ops.sum(cost[i[there], j[there]])) for i, j, there in (ours, theirs)
