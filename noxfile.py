@@ -190,8 +190,8 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def hnet(session: nox.Session) -> None:
     """The commands that train and examine the learned network, with Lightning and Ray."""
-    project(session, "hnet,tune,test", "pytest-xdist")
-    check(session, "tests/hnet")
+    project(session, "data,hnet,tune,test", "pycocotools", "pytest-xdist")
+    check(session, "tests/hnet", "tests/test_examples.py::test_real_detection_by_ray")
 
 
 @nox.session

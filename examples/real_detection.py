@@ -13,12 +13,13 @@ The output gets `real_detection.md`, the table, `real_detection.json`, every fig
 `real_detection.png`, the curves, and `real_detection_matches.png`, images of the test split with
 their matchings; and `checkpoints/`, from which `--resume` goes on. It needs the extras `torch`,
 `scipy` and `plot`, Pillow and pycocotools. It runs on the CPU, which is enough for hundreds of
-images.
+images; with `--ray` and the extra `tune` by Ray Tune, there or on a cluster.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import multiprocessing
@@ -36,7 +37,7 @@ import numpy as np
 from detector import QUERIES, RECIPES
 from intervals import differences, mean, table
 from pictures import matches
-from training import TRIAL_SEED, CheckpointError, Job, Run, read, train
+from training import TRIAL_SEED, CheckpointError, Job, JobError, Run, read, train
 
 import hungarian_data
 
@@ -67,8 +68,17 @@ def points(trials: int, rates: Range, weights: Range) -> list[Point]:
 class Bench:
     """Runs jobs, several at a time, and says how far it is."""
 
-    def __init__(self, checkpoints: Path, workers: int, total: int, *, resume: bool) -> None:
-        self.checkpoints, self.workers, self.resume = checkpoints, workers, resume
+    def __init__(
+        self,
+        checkpoints: Path,
+        workers: int,
+        total: int,
+        *,
+        resume: bool,
+        address: str | None = None,
+    ) -> None:
+        self.checkpoints, self.workers, self.resume = checkpoints.absolute(), workers, resume
+        self.address = address  # of Ray, if it runs them
         self.total, self.done, self.started = total, 0, time.perf_counter()
 
     def __call__(self, jobs: Sequence[Job]) -> list[Run]:
@@ -87,17 +97,19 @@ class Bench:
         return runs
 
     def _runs(self, jobs: Sequence[Job]) -> Iterator[Run]:
+        one = functools.partial(train, checkpoints=self.checkpoints, resume=self.resume)
+        if self.address:
+            import cluster
+
+            records = self.checkpoints.with_name("ray")
+            yield from cluster.runs(one, jobs, records, self.workers, self.address)
+            return
         if self.workers == 1:
-            for job in jobs:
-                yield train(job, self.checkpoints, resume=self.resume)
+            yield from map(one, jobs)
             return
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
-            waiting = [
-                pool.submit(train, job, self.checkpoints, resume=self.resume) for job in jobs
-            ]
-            for future in waiting:
-                yield future.result()
+            yield from pool.map(one, jobs)
 
 
 def searched(bench: Bench, common: dict[str, Any], losses: Sequence[str], tried: list[Point],
@@ -179,6 +191,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", default="160x120", help="of images, in pixels (%(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="images in a step (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (%(default)s)")
+    parser.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS",
+        help="run by Ray Tune: on this machine, or on a cluster that sees the same folders",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
     parser.add_argument("--quick", action="store_true", help="2 epochs: only see that it runs")
     if parser.parse_known_args(argv)[0].quick:  # what is given beside it stays
@@ -191,6 +207,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--losses has one twice: {', '.join(given.losses)}")
     if given.output.exists() and not given.output.is_dir():
         parser.error(f"--output is {given.output}, which is no folder")
+    if given.ray:
+        try:
+            import cluster  # noqa: F401  # Ray is needed for nothing else
+        except ImportError as error:
+            parser.error(f"--ray needs Ray Tune, hungarian-core[tune]: {error}")
     try:
         given.width, given.height = (int(side) for side in given.size.split("x"))
     except ValueError:
@@ -217,20 +238,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
     try:
         experiment(given)
-    except (hungarian_data.DataError, CheckpointError) as error:
+    except (hungarian_data.DataError, CheckpointError, JobError) as error:
         raise SystemExit(f"real_detection.py: {error}") from error
 
 
 def experiment(given: argparse.Namespace) -> None:
     """Run the experiment and write what came out."""
-    folder = str(given.folder)
+    folder = str(given.folder.absolute())  # other processes may be elsewhere
     images = {name: len(split.examples) for name, split in read(folder).items()}
     classes = read(folder)["train"].classes
-    print(f"{folder}: {images} images, classes {', '.join(classes)}")
+    print(f"{given.folder}: {images} images, classes {', '.join(classes)}")
     common = {"folder": folder, "height": given.height, "width": given.width, "batch": given.batch}
     total = len(given.losses) * (given.trials + given.seeds)
     checkpoints = given.output / "checkpoints"
-    bench = Bench(checkpoints, given.workers, total, resume=given.resume)
+    bench = Bench(checkpoints, given.workers, total, resume=given.resume, address=given.ray)
     tried = points(given.trials, given.rates, given.weights)
     best, search = searched(bench, common, given.losses, tried, given.search_epochs)
     jobs = [

@@ -64,6 +64,10 @@ class CheckpointError(ValueError):
     """A checkpoint from which a job cannot go on."""
 
 
+class JobError(RuntimeError):
+    """A job that failed where others ran it, or nobody there to run it."""
+
+
 class Run(NamedTuple):
     """What came of a job.
 

@@ -269,6 +269,40 @@ def test_a_flip_moves_boxes_with_their_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("beside")
+@pytest.mark.filterwarnings(
+    # Ray's own, of its processes and sockets when it ends (2.60).
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+def test_real_detection_by_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session `hnet` runs it, which has Ray."""
+    pytest.importorskip("ray.tune", reason="Ray Tune is not installed", exc_type=ImportError)
+    training, cluster, script = (
+        importlib.import_module(x) for x in ("training", "cluster", "real_detection")
+    )
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))  # Ray tells workers where a script lies
+    data = _photographs(tmp_path / "data")
+    job = training.Job(str(data), 48, 64, 4, 2, "detr", 1e-3, 1.0, None, 0)
+    jobs = [job, job._replace(loss="aligned_01", seed=1)]
+    bench = script.Bench(tmp_path / "there", 2, 2, resume=True, address=cluster.LOCAL)
+    for one, run in zip(jobs, bench(jobs), strict=True):
+        expected = training.train(one, tmp_path / "here", resume=False)
+        assert (run.curve, run.test) == (expected.curve, expected.test)
+        # What a process of Ray saved, another goes on from.
+        assert training.train(one, tmp_path / "there", resume=True) == run
+
+    with pytest.raises(training.JobError, match=r"\Adetr-seed0 failed: .*--resume to begin anew\Z"):
+        bench([job._replace(batch=2)])
+
+    def refuse(**options: Any) -> None:
+        raise ConnectionError(f"nobody at {options['address']}")
+
+    monkeypatch.setattr(cluster.ray, "init", refuse)
+    with pytest.raises(training.JobError, match="answer at head:6379: nobody at head:6379"):
+        cluster.runs(bench, jobs, tmp_path, 2, "head:6379")
+
+
+@pytest.mark.usefixtures("beside")
 def test_intervals_and_points() -> None:
     from scipy import stats
 
