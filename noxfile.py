@@ -251,7 +251,8 @@ def emulated(session: nox.Session) -> str:
 @nox.session
 def cuda(session: nox.Session) -> None:
     """The kernel for CUDA devices on a CPU: its PTX, tests, planted mistakes, the suite."""
-    project(session, "torch,jax,test", "nvidia-cuda-nvrtc-cu11", "pytest-xdist")
+    assembler, compiler = "nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvrtc-cu11"
+    project(session, "torch,jax,test", assembler, compiler, "pytest-xdist")
     session.run("python", "tests/cuda/ptx.py", "--check")
     library = emulated(session)
     check(session, "tests/cuda", "tests/gpu", HUNGARIAN_LIBCUDA=library)

@@ -57,6 +57,8 @@ int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned thre
   const hungarian_cuda_batch batch = *static_cast<hungarian_cuda_batch *>(parameters[0]);
   const int64_t room = hungarian::room_of(batch.n, batch.m);
   if (threads != 32 * hungarian::WARPS) return 1;
+  // What a device gives a kernel that does not ask for more, the board included.
+  if (shared + sizeof(hungarian::device::Board) > 48 * 1024) return 1;
   std::vector<double> memory(shared / 8 + 1);  // a sanitizer sees what is read beyond it
   for (unsigned block = 0; block < x; ++block) {
     char *at = shared ? reinterpret_cast<char *>(memory.data())

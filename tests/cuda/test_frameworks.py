@@ -76,3 +76,35 @@ def test_programs_of_jax_for_cuda_hold_the_handler() -> None:
         jax.jit(solve)(COSTS)
     with pytest.raises(ValueError, match="came in host memory"):
         hc.assign(jax.numpy.asarray(COSTS), solver="cuda")
+
+
+def test_exported_programs_of_jax() -> None:
+    """That of "auto" is for CPUs and devices and wants no handler; that of "cuda" names it."""
+    step = jax.jit(lambda cost: hc.assign(cost).col4row)
+    exported = jax.export.export(step, platforms=("cpu", "cuda"))(COSTS)
+    assert "custom_call @hungarian" not in exported.mlir_module()
+    found = jax.export.deserialize(exported.serialize()).call(COSTS)
+    np.testing.assert_array_equal(found, hc.assign(COSTS).col4row)
+    step = jax.jit(lambda cost: hc.assign(cost, solver="cuda").col4row)
+    known = jax.export.DisabledSafetyCheck.custom_call("hungarian_core_cuda")
+    exported = jax.export.export(step, platforms=("cuda",), disabled_checks=(known,))(COSTS)
+    assert "custom_call @hungarian_core_cuda" in exported.mlir_module()
+
+
+def test_shards_of_jax() -> None:
+    """Each device solves its own problems: one here, and two in a program for CUDA."""
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("i",))
+    spec = jax.sharding.PartitionSpec("i")
+
+    def shards(solver: str, mesh: Any) -> Any:
+        one = jax.shard_map(
+            lambda cost: hc.assign(cost, solver=solver).col4row,
+            mesh=mesh, in_specs=spec, out_specs=spec,
+        )  # fmt: skip
+        return jax.jit(one)
+
+    np.testing.assert_array_equal(shards("auto", mesh)(COSTS), hc.assign(COSTS).col4row)
+    two = jax.sharding.AbstractMesh((2,), ("i",))
+    text = shards("cuda", two).trace(COSTS).lower(lowering_platforms=("cuda",)).as_text()
+    (call,) = re.findall(r"custom_call @hungarian_core_cuda\(.*", text)
+    assert "tensor<1x3x5xf32>" in call

@@ -119,6 +119,16 @@ def test_long_lines_of_the_whole_block(shape: tuple[int, int], dtype: Any) -> No
         assert ours == pytest.approx(best, rel=1e-9)
 
 
+def test_the_most_that_shared_memory_holds() -> None:
+    """A driver launches nothing that wants more than 48 KiB of a block, unless it is asked to."""
+    cost = np.random.default_rng(1).random((2, 2, 852))
+    for long in (cost, cost.swapaxes(1, 2)):
+        assert hungarian_cuda.workspace(long.shape, long.dtype) == 0
+        found, expected = on_device(Case(long)), native(long)
+        np.testing.assert_array_equal(found.col4row, expected.col4row)
+    assert hungarian_cuda.workspace((2, 2, 853), cost.dtype) > 0
+
+
 @pytest.mark.parametrize("size", [40, 64])
 def test_hard_squares(size: int) -> None:
     rng = np.random.default_rng(size)
