@@ -77,6 +77,7 @@ class Hybrid:
 RECIPES = {
     "position": Recipe("by position", _preset("detr", 1.0), by_position=True),
     "detr": Recipe("DETR", _preset("detr", 1.0)),
+    "detr_nll": Recipe("DETR, class cost -log p", _preset("detr", 1.0, class_cost_form="nll")),
     "focal": Recipe("focal", _preset("dino", 2.0), sigmoid=True),
     "varifocal": Recipe("varifocal", _preset("rt_detr", 2.0), sigmoid=True),
     "ia_bce": Recipe("IA-BCE", _preset("rf_detr", 2.0), sigmoid=True),

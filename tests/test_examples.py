@@ -335,6 +335,7 @@ def test_intervals_and_points() -> None:
         ("aligned_vs_detr", "losses"),
         ("real_detection", "losses"),
         ("real_detection_four_points", "losses"),
+        ("real_detection_search", "losses"),
         ("differentiable_matching", "gradients"),
         ("directions", "hnet"),
     ],
