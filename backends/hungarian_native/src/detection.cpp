@@ -62,14 +62,19 @@ class MatchingCost {
         const T objects = greatest(x, C_ - 1), nothing = x[C_ - 1];
         claims[q] = objects >= nothing;
         max_logit_[q] = objects > nothing || objects != objects ? objects : nothing;
-        const T sum = sum_of_exponentials(x, C_, max_logit_[q]);
-        log_normaliser_[q] = max_logit_[q] + T(log(double(sum)));
-        share_[q] = 1 / sum;
+        share_[q] = sum_of_exponentials(x, C_, max_logit_[q]);
       } else {
         max_logit_[q] = greatest(x, C_);
         claims[q] = Sigmoid<T>(max_logit_[q]).p > T(0.5);
         log_normaliser_[q] = 0;
       }
+    }
+    if (!p_.softmax) return;
+    T *__restrict const log_normaliser = log_normaliser_, *__restrict const share = share_;
+    const T *__restrict const max_logit = max_logit_;
+    for (int64_t q = 0; q < Q_; ++q) {
+      log_normaliser[q] = max_logit[q] + log_of(share[q]);
+      share[q] = 1 / share[q];
     }
   }
 
@@ -214,7 +219,7 @@ int losses_of_problem(const void *arguments, int64_t problem, void **memory) {
     const int64_t label = p.labels[at];
     if (p.loss == HUNGARIAN_LOSS_SOFTMAX) {
       const T log_normaliser = log_normalisers[at];
-      for (int64_t c = 0; c < classes; ++c) slope[c] = exp_of_negative(x[c] - log_normaliser);
+      probabilities(x, classes, log_normaliser, slope);
       if (absolute(log_normaliser) > 16) {  // it is too coarse: make the probabilities add up
         T sum = 0;
         for (int64_t c = 0; c < classes; ++c) sum += slope[c];

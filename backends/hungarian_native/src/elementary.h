@@ -105,18 +105,40 @@ inline T positive(T x) {
   return x < 0 ? T(0) : x;
 }
 
-// The sum of exp(x - max_logit) over classes.
+// The sum of exp(x - max_logit) over classes. What is left of the last block is filled up with nothing:
+// by itself, without lanes, it takes longer than all other blocks. Not in double precision, where each
+// exponential is a call.
 template <class T>
 inline T sum_of_exponentials(const T *x, int64_t classes, T max_logit) {
   T lanes[LANES] = {};
+  const auto of_block = [&](const T *from) {
+    for (int64_t k = 0; k < LANES; ++k) lanes[k] += exp_of_negative(from[k] - max_logit);
+  };
   int64_t c = 0;
-  for (; c + LANES <= classes; c += LANES) {
-    for (int64_t k = 0; k < LANES; ++k) lanes[k] += exp_of_negative(x[c + k] - max_logit);
+  for (; c + LANES <= classes; c += LANES) of_block(x + c);
+  if (sizeof(T) == sizeof(float) && c < classes) {
+    T filled[LANES];
+    for (int64_t k = 0; k < LANES; ++k) filled[k] = c + k < classes ? x[c + k] : -T(INFINITY);
+    of_block(filled);
+    c = classes;
   }
   for (; c < classes; ++c) lanes[c % LANES] += exp_of_negative(x[c] - max_logit);
   T sum = 0;
   for (int64_t k = 0; k < LANES; ++k) sum += lanes[k];
   return sum;
+}
+
+// exp(x - log_normaliser) of each class. The last block reaches back: some are computed twice.
+template <class T>
+inline void probabilities(const T *__restrict x, int64_t classes, T log_normaliser, T *__restrict found) {
+  if (sizeof(T) > sizeof(float) || classes < LANES) {
+    for (int64_t c = 0; c < classes; ++c) found[c] = exp_of_negative(x[c] - log_normaliser);
+    return;
+  }
+  for (int64_t c = 0; c < classes; c += LANES) {
+    const int64_t from = c + LANES <= classes ? c : classes - LANES;
+    for (int64_t k = 0; k < LANES; ++k) found[from + k] = exp_of_negative(x[from + k] - log_normaliser);
+  }
 }
 
 // The greatest of some numbers; NaN if one of them is NaN. In registers, since compilers leave the
