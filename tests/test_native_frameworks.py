@@ -5,6 +5,9 @@ Each test runs where its framework is installed.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -133,3 +136,65 @@ def test_without_the_handler_jax_calls_back(
     for a, b, c in zip(found, eager, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(a), c)
         np.testing.assert_array_equal(np.asarray(b), c)
+
+
+# ---------------------------------------------------------------- what does not depend on the load
+
+
+def _entered(call: Callable[[], Any]) -> int:
+    """Return how many functions a call enters, of Python and of C, the second time."""
+    found = 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal found
+        found += event in ("call", "c_call")
+
+    call()
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return found - 1  # of setprofile
+
+
+# As benchmarks/small_calls.py counts: the time of a small problem is that of these calls. A few
+# more than there are now, for other versions.
+@pytest.mark.parametrize(("framework", "most"), [("numpy", 34), ("torch", 74)])
+def test_a_small_call_enters_few_functions(framework: str, most: int, native: Any) -> None:
+    xp = pytest.importorskip(framework, reason="a framework")
+    cost = xp.asarray(np.random.default_rng(0).uniform(size=(10, 10)))
+    assert _entered(lambda: hc.assign(cost)) <= most
+
+
+def test_a_listed_detection_loss_enters_few_functions(torch: Any, native: Any) -> None:
+    """Of 16 images, in the form that takes most: each array of an image is looked at few times."""
+    rng = np.random.default_rng(0)
+
+    def tensor(*shape: int) -> Any:
+        return torch.asarray(rng.uniform(0.2, 0.6, shape).astype(np.float32))
+
+    listed = [{"labels": torch.arange(3), "boxes": tensor(3, 4)} for _ in range(16)]
+    logits, boxes = tensor(6, 16, 8, 5), tensor(6, 16, 8, 4)
+    criterion = hc.DetrLoss(4)
+    assert _entered(lambda: criterion(logits, boxes, listed)) <= 2750
+
+
+def test_a_loss_is_few_nodes_of_tensorflow() -> None:
+    """A graph takes time by the node, forward and backward."""
+    tf = pytest.importorskip("tensorflow", reason="for TensorFlow")
+    losses = pytest.importorskip("hungarian_tensorflow", reason="for TensorFlow")
+
+    def step(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(y_pred)
+            value = tf.reduce_mean(losses.hungarian_loss(y_true, y_pred))
+        return value, tape.gradient(value, y_pred)
+
+    form = tf.TensorSpec((32, 10, 4), tf.float32)
+    graph = tf.function(step).get_concrete_function(form, form).graph.as_graph_def()
+    assert len(graph.node) <= 225
+    # The programs that TensorFlow chooses from by the device: on a CPU it calls Python once.
+    inner = [node.op for part in graph.library.function for node in part.node_def]
+    assert sum("PyFunc" in op for op in inner) == 1

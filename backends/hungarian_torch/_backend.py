@@ -31,6 +31,10 @@ class TorchBackend(Backend):
     def on_host(self, x: Tensor) -> bool:
         return x.device.type == "cpu"
 
+    def readable(self, x: Tensor) -> bool:
+        # As by default, in one step: a loss asks some fifty times.
+        return x.is_cpu and not _inputs.is_symbol(x)
+
     def stop_gradient(self, x: Tensor) -> Tensor:
         # Neither a tangent of forward mode nor what a transform wraps shows in `requires_grad`.
         if x.requires_grad or forward_ad._current_level >= 0 or _inputs.is_symbol(x):

@@ -120,11 +120,12 @@ def _is_there(x: Tensor) -> bool:
         bytes_there = x.untyped_storage().nbytes()
     except (NotImplementedError, RuntimeError):  # a subclass that keeps its values otherwise
         return type(x) is not Tensor
-    reach = x.numel()
-    if reach and not x.is_contiguous():
+    if x.is_contiguous():
+        reach = x.nbytes
+    else:
         steps = zip(x.shape, x.stride(), strict=True)
-        reach = 1 + sum((extent - 1) * step for extent, step in steps)
-    return not reach or bytes_there >= (x.storage_offset() + reach) * x.element_size()
+        reach = (1 + sum((extent - 1) * step for extent, step in steps)) * x.itemsize
+    return not x.numel() or bytes_there >= x.storage_offset() * x.itemsize + reach
 
 
 def _dtype(x: Any, like: Tensor | None) -> torch.dtype | None:

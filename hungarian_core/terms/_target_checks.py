@@ -27,21 +27,24 @@ def target_list(targets: Any, wanted: tuple[str, ...], required: tuple[str, ...]
     for k, target in enumerate(targets):
         if not isinstance(target, Mapping):
             raise ValueError(f"targets[{k}] is a {type(target).__name__}; {forms}")
-        keys = set(target) | ({"labels"} if "class_labels" in target else set())
         for name in required:
-            if name not in keys:
+            if name not in target and not (name == "labels" and "class_labels" in target):
                 also = " or 'class_labels'" if name == "labels" else ""
                 raise ValueError(
                     f"targets[{k}] has the keys {sorted(map(str, target))}; expected {name!r}"
                     f"{also} among them"
                 )
         lead = target.get(required[0], target.get("class_labels"))
-        if "mask" not in wanted and _is_mask_of(target.get("mask"), lead):
+        if "mask" in target and "mask" not in wanted and _is_mask_of(target["mask"], lead):
             raise ValueError(
                 f"targets[{k}] has a 'mask' of its objects; expected only objects that are there "
                 "in a list: leave the others out, or pass padded arrays with 'mask' (B, M)"
             )
-        other = set(targets[0]).symmetric_difference(target) & {*wanted, "labels", "class_labels"}
+        if target.keys() == targets[0].keys():  # as nearly always, and cheaper to see
+            other = set()
+        else:
+            other = set(targets[0]).symmetric_difference(target)
+            other &= {*wanted, "labels", "class_labels"}
         if other:
             raise ValueError(
                 f"targets[{k}] and targets[0] differ in {sorted(other)}; expected all images to "
