@@ -336,6 +336,7 @@ def test_intervals_and_points() -> None:
         ("real_detection", "losses"),
         ("real_detection_four_points", "losses"),
         ("real_detection_search", "losses"),
+        ("real_detection_five_seeds", "losses"),
         ("differentiable_matching", "gradients"),
         ("directions", "hnet"),
     ],
