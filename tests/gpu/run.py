@@ -87,7 +87,8 @@ def run(step: Step, seconds: float, report: Path) -> tuple[str, float, str]:
     with path.open("w") as log:
         process = subprocess.Popen(
             step.command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # JAX would take most of the memory, which PyTorch wants too.
+            env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         try:
             ended = {0: "passed"}.get(process.wait(seconds), "FAILED")
