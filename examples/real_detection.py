@@ -9,7 +9,8 @@ training, and the one with the highest AP on the validation split is kept. With 
 is trained from several seeds, and judged on the test split once, in the end. The detector, the
 images and their order are the same for every loss.
 
-The output gets `real_detection.md`, the table, `real_detection.json`, every figure,
+The output gets `real_detection_search.md`, the precision at each point, once all are tried, and
+in the end `real_detection.md`, the table, `real_detection.json`, every figure,
 `real_detection.png`, the curves, and `real_detection_matches.png`, images of the test split with
 their matchings; and `checkpoints/`, from which `--resume` goes on. It needs the extras `torch`,
 `scipy` and `plot`, Pillow and pycocotools. It runs on the CPU, which is enough for hundreds of
@@ -151,6 +152,17 @@ def tabulated(found: dict[str, list[Run]], best: dict[str, Point]) -> tuple[str,
     return table(head, rows), figures
 
 
+def tabulated_search(tried: Sequence[Point], search: dict[str, list[float]]) -> str:
+    """Return the table of the precision on validation at each point, by its weight of classes."""
+    order = sorted(range(len(tried)), key=lambda k: tried[k].class_weight)
+    head = [f"{tried[k].class_weight:.1f}, {tried[k].learning_rate:.1e}" for k in order]
+    rows = [
+        [RECIPES[name].title, *(f"{values[k]:.3f}" for k in order)]
+        for name, values in search.items()
+    ]
+    return table(["class weight, learning rate", *head], rows)
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures were made on."""
     names = ("numpy", "torch", "hungarian-core", "pycocotools", "pillow")
@@ -254,6 +266,7 @@ def experiment(given: argparse.Namespace) -> None:
     bench = Bench(checkpoints, given.workers, total, resume=given.resume, address=given.ray)
     tried = points(given.trials, given.rates, given.weights)
     best, search = searched(bench, common, given.losses, tried, given.search_epochs)
+    (given.output / "real_detection_search.md").write_text(tabulated_search(tried, search))
     jobs = [
         Job(**common, **best[loss]._asdict(), loss=loss, epochs=given.epochs, trial=None, seed=seed)
         for loss in given.losses

@@ -140,6 +140,10 @@ def test_real_detection(tmp_path: Path) -> None:
             np.testing.assert_allclose(ahead["mean"], np.mean(tests) - np.mean(base), atol=1e-12)
     assert {"processor", "cores", "versions"} <= set(found["machine"])
     assert len(table.splitlines()) == 2 + len(losses)
+    tried = (tmp_path / "real_detection_search.md").read_text().splitlines()
+    best = found["search"]["validation_ap"]["mal"]
+    assert len(tried) == 2 + len(losses)
+    assert f"| MAL | {best[0]:.3f} |" in tried
     assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
     assert (tmp_path / "real_detection_matches.png").stat().st_size > 10_000
 
