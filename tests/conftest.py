@@ -48,6 +48,7 @@ def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
         without: Packages that it imports and does not need here.
     """
     import torch
+    from PIL import Image
 
     root = name.partition(".")[0]
     folders = [Path(folder) for folder in sys.path if (Path(folder) / root).is_dir()]
@@ -65,13 +66,14 @@ def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
         sys.modules.update(stand_ins)
         versions = importlib.metadata.version
         # What they set for all of a process is set back, or not set: ultralytics has its own ways
-        # to print arrays and to save.
+        # to print arrays, to save, and to open images.
         with (
             warnings.catch_warnings(action="ignore"),
             mock.patch.dict(os.environ),
             mock.patch.object(np, "set_printoptions"),
             mock.patch.object(torch, "set_printoptions"),
             mock.patch.object(torch, "save", torch.save),
+            mock.patch.object(Image, "open", Image.open),
             mock.patch.object(
                 importlib.metadata, "version", lambda x: "0.0" if x in stand_ins else versions(x)
             ),

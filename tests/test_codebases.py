@@ -47,6 +47,16 @@ def test_tracking_in_ultralytics_and_supervision(
         assert np.flatnonzero(match.row4col < 0).tolist() == sorted(new)
 
 
+def test_what_is_loaded_leaves_the_process_alone(load: Any) -> None:
+    """Or other tests would run on what ultralytics puts in the place of others' functions."""
+    from PIL import Image
+
+    load("ultralytics.models.utils.loss", without=("cv2", "torchvision"))
+    assert Image.open.__module__ == "PIL.Image"
+    assert torch.save.__module__ == "torch.serialization"
+    assert np.get_printoptions()["linewidth"] == 75
+
+
 def test_norfair(load: Any) -> None:
     """It takes the nearest pair first: never better, and the same where there is no contest."""
     tracker = load("norfair.tracker", without=("filterpy", "filterpy.kalman"))
