@@ -252,7 +252,8 @@ def emulated(session: nox.Session) -> str:
 def cuda(session: nox.Session) -> None:
     """The kernel for CUDA devices on a CPU: its PTX, tests, planted mistakes, the suite."""
     assembler, compiler = "nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvrtc-cu11"
-    project(session, "torch,jax,test", assembler, compiler, "pytest-xdist")
+    others = ("pytest-xdist", "flatbuffers")  # in which programs of JAX are saved
+    project(session, "torch,jax,test", assembler, compiler, *others)
     session.run("python", "tests/cuda/ptx.py", "--check")
     library = emulated(session)
     check(session, "tests/cuda", "tests/gpu", HUNGARIAN_LIBCUDA=library)
