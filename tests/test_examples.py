@@ -341,6 +341,7 @@ def test_intervals_and_points() -> None:
         ("real_detection_four_points", "losses"),
         ("real_detection_search", "losses"),
         ("real_detection_five_seeds", "losses"),
+        ("sound_separation", "losses"),
         ("differentiable_matching", "gradients"),
         ("directions", "hnet"),
     ],
