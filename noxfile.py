@@ -258,10 +258,9 @@ def cuda(session: nox.Session) -> None:
     library = emulated(session)
     check(session, "tests/cuda", "tests/gpu", HUNGARIAN_LIBCUDA=library)
     checks = [f"hungarian_core.testing.test_{name}" for name in ("assign", "loss", "permutation")]
-    session.run(
-        "pytest", *PARALLEL, "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
-        "-k", "not core and not native and not scipy",
-        env=quiet(**THREADS, HUNGARIAN_LIBCUDA=library),
+    check(
+        session, "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
+        "-k", "not core and not native and not scipy", HUNGARIAN_LIBCUDA=library,
     )  # fmt: skip
 
 
@@ -350,7 +349,7 @@ def lock(session: nox.Session) -> None:
         *("optax", "ott-jax", "lapx", "hungarian-loss==1.0.2", "transformers", "torchmetrics"),
         *("flax", "motmetrics", "lightning", "pycocotools", "shapely", "pytest-xdist"),
         *("accelerate", "cmake", "ninja"),
-        "nvidia-cuda-nvrtc-cu11==11.7.99",
+        *("nvidia-cuda-nvrtc-cu11==11.7.99", "nvidia-cuda-nvcc-cu12"),
     )
     session.install("--no-deps", *CODEBASES)
     session.run("python", "-m", "pip", "freeze", "--exclude", "hungarian-core")

@@ -20,28 +20,23 @@ def solve_in_place(problem: Problem, solver: str) -> Solution | None:
     """
     at = getattr(host_solver(solver), "at", None)
     cost, rows, cols, unmatched_cost, maximize, nan = problem
-    shape = cost.shape
-    if at is None or len(shape) > 3 or type(cost) is not Tensor or not cost.is_cpu:
-        return None  # what lies at the address of a subclass is not known
+    if at is None or cost.dim() > 3:
+        return None
+    for x in (cost, rows, cols, unmatched_cost):
+        if x is not None and not (type(x) is Tensor and x.is_cpu):
+            return None  # what lies at the address of a subclass is not known
     dtype, width = _DTYPES[cost.dtype]
     cost = _aligned(cost, width)
-    strides = None if cost.is_contiguous() else cost.stride()
-    if rows is None and cols is None and unmatched_cost is None:
-        found = at(cost.data_ptr(), shape, strides, dtype, 0, 0, 0, None, maximize, nan)
-    else:
-        for x in (rows, cols, unmatched_cost):
-            if x is not None and not (type(x) is Tensor and x.is_cpu):
-                return None
-        unmatched_cost = None if unmatched_cost is None else _aligned(unmatched_cost, width)
-        rows = None if rows is None else rows.contiguous()
-        cols = None if cols is None else cols.contiguous()
-        found = at(
-            cost.data_ptr(), shape, strides, dtype,
-            0 if rows is None else rows.data_ptr(), 0 if cols is None else cols.data_ptr(),
-            0 if unmatched_cost is None else unmatched_cost.data_ptr(),
-            None if unmatched_cost is None else unmatched_cost.stride(),
-            maximize, nan,
-        )  # fmt: skip
+    unmatched_cost = None if unmatched_cost is None else _aligned(unmatched_cost, width)
+    rows = None if rows is None else rows.contiguous()
+    cols = None if cols is None else cols.contiguous()
+    found = at(
+        cost.data_ptr(), cost.shape, None if cost.is_contiguous() else cost.stride(), dtype,
+        0 if rows is None else rows.data_ptr(), 0 if cols is None else cols.data_ptr(),
+        0 if unmatched_cost is None else unmatched_cost.data_ptr(),
+        None if unmatched_cost is None else unmatched_cost.stride(),
+        maximize, nan,
+    )  # fmt: skip
     col4row, row4col, total, u, v, status = found
     return Solution(
         _tensor(col4row), _tensor(row4col), _tensor(total), _tensor(u), _tensor(v),
