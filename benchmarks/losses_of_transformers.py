@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from timing import Contender, arguments, fastest, machine, save
+from timing import Contender, arguments, fastest, made_by, save
 
 from hungarian_torch import TransformersCriterion, TransformersLoss
 
@@ -215,16 +215,11 @@ def main() -> None:
     save(options.json, rows)
     if options.only:
         return
-    about = machine()
     lines = ["| model | transformers, ms | ours, ms | faster |", "|---|---|---|---|"]
     for row in rows:
         theirs, ours = row["ms"].values()
         lines.append(f"| {row['name']} | {theirs:.0f} | {ours:.0f} | {row['faster']:.1f} |")
-    lines.append(
-        f"\n`python benchmarks/losses_of_transformers.py` at {about['commit']}, transformers "
-        f"{about['versions']['transformers']}, PyTorch {about['versions']['torch']}, 2 threads of "
-        f"{about['processor']}."
-    )
+    lines += ["", made_by("python benchmarks/losses_of_transformers.py", 2)]
     place = Path(__file__).parent / "results" / "transformers.md"
     place.write_text("\n".join(lines) + "\n")
 

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import arguments, machine, save
+from timing import arguments, made_by, save
 
 HEIGHT, WIDTH, QUERIES, OBJECTS, CLASSES = 800, 1064, 100, 8, 20
 PAIRS = (
@@ -152,15 +152,9 @@ def main() -> None:
     save(options.json, rows)
     if options.only:
         return
-    about = machine()
     lines = ["| | ms | MiB |", "|---|---|---|"]
     lines += [f"| {x['name']} | {x['ms']:.0f} | {x['mib']:.0f} |" for x in rows]
-    versions = about["versions"]
-    lines.append(
-        f"\n`python benchmarks/masks.py` at {about['commit']}, transformers "
-        f"{versions['transformers']}, PyTorch {versions['torch']}, 1 thread of "
-        f"{about['processor']}."
-    )
+    lines += ["", made_by("python benchmarks/masks.py", 1)]
     place = Path(__file__).parent / "results" / "masks.md"
     place.write_text("\n".join(lines) + "\n")
 

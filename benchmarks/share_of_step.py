@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from timing import Contender, arguments, fastest, machine, save
+from timing import Contender, arguments, fastest, machine, made_by, save
 
 from hungarian_torch import TransformersLoss
 
@@ -103,12 +103,9 @@ def main() -> None:
             f"{1 - bare / ours:.1%} | {theirs / ours:.3f} times |"
         )
         print(lines[-1], flush=True)
-    facts = machine()
-    versions = " and ".join(f"{k} {facts['versions'][k]}" for k in ("torch", "transformers"))
-    place = f"{facts['cpus']} CPUs of {facts['processor']}"
-    lines += ["", f"On {facts['date']} at commit {facts['commit']}: {place}, {versions}."]
+    lines += ["", made_by("python benchmarks/share_of_step.py", 2)]
     print("\n".join(lines))
-    save(options.json, {"machine": facts, "rows": rows})
+    save(options.json, {"machine": machine(), "rows": rows})
     if options.json:
         options.json.with_suffix(".md").write_text("\n".join(lines) + "\n")
 

@@ -89,6 +89,17 @@ def machine() -> dict[str, Any]:
     }
 
 
+def made_by(command: str, threads: int) -> str:
+    """Return the line below a table that says what made it: transformers' losses and ours."""
+    facts = machine()
+    versions = facts["versions"]
+    return (
+        f"`{command}` on {facts['date']} at {facts['commit']}, transformers "
+        f"{versions['transformers']}, PyTorch {versions['torch']}, {threads} "
+        f"thread{'s' * (threads > 1)} of {facts['processor']}."
+    )
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

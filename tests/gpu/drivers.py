@@ -37,9 +37,8 @@ def torch_copy() -> list[Driver]:
 
 
 def _on_device(name: str) -> list[Driver]:
-    drivers: list[Driver] = _drivers["torch"]()[
-        :3
-    ]  # the fourth, where it is, is the first of these
+    # A fourth, where there is a device, is the first of these.
+    drivers: list[Driver] = _drivers["torch"]()[:3]
     for driver in drivers:
         driver.place = "cuda"  # type: ignore[attr-defined]  # of drivers of PyTorch
         driver.name, driver.raises = f"cuda-{name}-{driver.name}", False

@@ -7,7 +7,7 @@ compute-sanitizer what is there is used. The steps come in the order of their we
 process of its own with a time limit, and a failure does not keep the next from running. The folder
 gets `report.md`, which is written anew after each step, the output of each, and the figures of
 `benchmarks/gpu.py`. Without a device it says so and fails. With HUNGARIAN_LIBCUDA, a stand-in for
-the driver of a device, two short ones show on a CPU that the rest of it runs.
+the driver of a device, a few short ones show on a CPU that the rest of it runs.
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ def steps(report: Path) -> list[Step]:
 
 def run(step: Step, seconds: float, report: Path) -> tuple[str, float, str]:
     """Run a step; return how it ended, its seconds, and its last lines."""
-    installed = importlib.util.find_spec(step.needs) if step.needs.isidentifier() else None
-    if step.needs and not installed and not shutil.which(step.needs):
+    if step.needs and not (importlib.util.find_spec(step.needs) or shutil.which(step.needs)):
         return "not run", 0.0, f"{step.needs} is not installed"
     path = report / f"{step.name.replace(' ', '_')}.log"
     begin = time.monotonic()
@@ -91,7 +90,7 @@ def run(step: Step, seconds: float, report: Path) -> tuple[str, float, str]:
             env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         try:
-            ended = {0: "passed"}.get(process.wait(seconds), "FAILED")
+            ended = "FAILED" if process.wait(seconds) else "passed"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
