@@ -23,13 +23,8 @@ import argparse
 import functools
 import json
 import math
-import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +33,7 @@ import numpy as np
 from detector import QUERIES, RECIPES
 from intervals import differences, mean, table
 from pictures import matches
+from runs import machine, several
 from training import TRIAL_SEED, CheckpointError, Job, JobError, Run, read, train
 
 import hungarian_data
@@ -105,12 +101,7 @@ class Bench:
             records = self.checkpoints.with_name("ray")
             yield from cluster.runs(one, jobs, records, self.workers, self.address)
             return
-        if self.workers == 1:
-            yield from map(one, jobs)
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
-            yield from pool.map(one, jobs)
+        yield from several(one, [(job,) for job in jobs], self.workers)
 
 
 def searched(bench: Bench, common: dict[str, Any], losses: Sequence[str], tried: list[Point],
@@ -161,27 +152,6 @@ def tabulated_search(tried: Sequence[Point], search: dict[str, list[float]]) -> 
         for name, values in search.items()
     ]
     return table(["class weight, learning rate", *head], rows)
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures were made on."""
-    names = ("numpy", "torch", "hungarian-core", "pycocotools", "pillow")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in names},
-    }
-
-
-def _processor() -> str:
-    try:  # Linux; elsewhere platform says it
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor()
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -285,7 +255,7 @@ def experiment(given: argparse.Namespace) -> None:
                 "workers": given.workers}  # fmt: skip
     everything = {
         "settings": settings,
-        "machine": machine(),
+        "machine": machine("numpy", "torch", "hungarian-core", "pycocotools", "pillow"),
         "search": {"points": [x._asdict() for x in tried], "validation_ap": search},
         "losses": figures,
         "runs": {name: [_record(run) for run in runs] for name, runs in found.items()},

@@ -21,12 +21,10 @@ import argparse
 import functools
 import itertools
 import json
-import multiprocessing
 import os
 import time
 import wave
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +33,7 @@ import torch
 from intervals import differences, mean, table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from runs import machine, several
 from torch import Tensor, nn
 from torchmetrics.functional.audio import (
     permutation_invariant_training,
@@ -263,18 +262,6 @@ def train(
     return Run([tuple(point) for point in done["curve"]], whole, of_loss)
 
 
-def several(
-    one: Callable[[str, int], Run], jobs: Sequence[tuple[str, int]], workers: int
-) -> Iterator[Run]:
-    """Return what comes of jobs, in their order, so many of which run at a time."""
-    if workers == 1:
-        yield from itertools.starmap(one, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(one, *zip(*jobs, strict=True))
-
-
 def timed(repeats: int, many: Sequence[int]) -> dict[int, dict[str, float]]:
     """Return the milliseconds of both permutation invariant losses of many sources, at their best.
 
@@ -368,10 +355,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     draw(found, path)
     text = tabulated(found) + "\n" + of_many
     path.with_suffix(".md").write_text(text)
-    settings = {"steps": steps, "seeds": seeds, "batch": BATCH, "unseen": judges,
-                "torch": torch.__version__}  # fmt: skip
+    settings = {"steps": steps, "seeds": seeds, "batch": BATCH, "unseen": judges}
     runs = {name: [run._asdict() for run in each] for name, each in found.items()}
-    everything = {"settings": settings, "runs": runs, "milliseconds_of_many_sources": times}
+    everything = {
+        "settings": settings,
+        "machine": machine("numpy", "torch", "torchmetrics", "hungarian-core"),
+        "runs": runs,
+        "milliseconds_of_many_sources": times,
+    }
     path.with_suffix(".json").write_text(json.dumps(everything) + "\n")
     print(f"\n{text}\n{path} shows it.")
 

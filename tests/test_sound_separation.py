@@ -50,6 +50,7 @@ def test_sound_separation(example: Any, tmp_path: Path, capsys: pytest.CaptureFi
     assert "| sources | torchmetrics, PIT, ms | pit_loss, ms |" in table
     found = json.loads((tmp_path / "sound_separation.json").read_text())
     assert set(found["runs"]) == set(example.LOSSES)
+    assert {"processor", "cores", "versions"} <= set(found["machine"])
     for (run,) in found["runs"].values():
         assert [step for step, _ in run["curve"]] == list(range(9))
         assert 0 < run["loss_milliseconds"] < run["milliseconds"]
