@@ -92,9 +92,11 @@ def test_finding_a_command_imports_no_framework() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_doctor_reports_every_installed_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_every_installed_backend_and_what_becomes_of_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    done = run("doctor")
+    done = run("doctor", HUNGARIAN_LIBCUDA="/nowhere/libcuda.so")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""  # TensorFlow says seven lines as it loads
     assert f"hungarian-core {hc.__version__} on NumPy {np.__version__}" in done.stdout
@@ -103,6 +105,8 @@ def test_doctor_reports_every_installed_backend(monkeypatch: pytest.MonkeyPatch)
         assert "[1, 0]" in row
         assert "6.507638" in row
         assert "works" in row
+    (line,) = [x for x in done.stdout.splitlines() if x.startswith("solver for CUDA devices: ")]
+    assert "does not load. There is no CUDA driver here: /nowhere/libcuda.so" in line
 
 
 class Wrong(hc.Backend):
@@ -174,12 +178,6 @@ def test_doctor_describes_the_native_solver(capsys: pytest.CaptureFixture[str]) 
     cli.main(["doctor"])
     lines = capsys.readouterr().out.splitlines()
     assert f"native solver: {native.describe()}" in lines
-
-
-def test_doctor_tells_what_becomes_of_devices() -> None:
-    done = run("doctor", HUNGARIAN_LIBCUDA="/nowhere/libcuda.so")
-    line = next(x for x in done.stdout.splitlines() if x.startswith("solver for CUDA devices: "))
-    assert "does not load. There is no CUDA driver here: /nowhere/libcuda.so" in line
 
 
 def test_doctor_tells_why_the_native_solver_does_not_load(tmp_path: Path) -> None:
