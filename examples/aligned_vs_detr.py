@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from coco import Judge, Precision, Truth
+from coco import Judge, Precision, Truth, evaluated
 from curves import save
 from torch import nn
 
@@ -134,7 +134,7 @@ def train(name: str, seed: int, steps: int, held_out: int) -> list[Point]:
         optimizer.step()
         schedule.step()
         if (step + 1) * EVALUATIONS // steps > step * EVALUATIONS // steps:
-            curve.append(Point(step + 1, judge(model)))
+            curve.append(Point(step + 1, judge(functools.partial(evaluated, model))))
     return curve
 
 

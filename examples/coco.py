@@ -40,6 +40,14 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
     return torch.softmax(logits, dim=-1)[..., :-1]
 
 
+@torch.no_grad()
+def evaluated(model: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits and boxes of a model in its mode of evaluation, from which it returns."""
+    logits, boxes = model.eval()(images)
+    model.train()
+    return logits, boxes
+
+
 class Judge:
     """Says how good a detector is on held-out images.
 
@@ -69,11 +77,14 @@ class Judge:
         ]
         self.truth = self._dataset(found)
 
-    @torch.no_grad()
-    def __call__(self, model: torch.nn.Module) -> Precision:
-        """Return the precision of a model; a query predicts its likeliest class, as in DETR."""
-        logits, boxes = model.eval()(self.images)
-        model.train()
+    def __call__(
+        self, detect: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    ) -> Precision:
+        """Return the precision of what makes logits and boxes of images.
+
+        A query predicts its likeliest class, as in DETR.
+        """
+        logits, boxes = detect(self.images)
         scores, labels = self.scores(logits).max(dim=-1)
         predicted = [
             {**self._annotation(b, box, int(labels[b, q])), "score": float(scores[b, q])}

@@ -1,9 +1,12 @@
-"""A small detector of real images, and the set losses that it may be trained with."""
+"""A small detector of real images, and the set losses that it may be trained with.
+
+Both are written for any framework that has the operations of `Operations`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -66,12 +69,13 @@ class Hybrid:
             _preset("dino", 2.0, **changes)(classes, factor) for changes in ({}, {"repeat": COPIES})
         )
 
-    def __call__(
-        self, logits: torch.Tensor, boxes: torch.Tensor, targets: hc.Targets
-    ) -> SimpleNamespace:
+    def __call__(self, logits: Any, boxes: Any, targets: hc.Targets) -> SimpleNamespace:
         """Return the sum of both losses as `total`."""
-        given = zip((self.one, self.many), logits.chunk(2, 1), boxes.chunk(2, 1), strict=True)
-        return SimpleNamespace(total=sum(loss(x, y, targets).total for loss, x, y in given))
+        one, many = (
+            loss(logits[:, part], boxes[:, part], targets).total
+            for loss, part in ((self.one, slice(QUERIES)), (self.many, slice(QUERIES, None)))
+        )
+        return SimpleNamespace(total=one + many)
 
 
 RECIPES = {
@@ -125,7 +129,7 @@ class Detector(nn.Module):
         if recipe.sigmoid:  # the prior of RetinaNet, which papers of sigmoid losses start from
             nn.init.constant_(self.classes.bias, -math.log(99))
         nn.init.constant_(self.size.bias, -1.5)  # objects are smaller than half the image
-        self.register_buffer("places", _grid(GRID, GRID))
+        self.register_buffer("places", _grid(torch, GRID, GRID, torch.get_default_dtype()))
         if recipe.groups > 1:
             self.group = nn.Embedding(recipe.groups, WIDTH)
         if recipe.denoising:
@@ -137,42 +141,8 @@ class Detector(nn.Module):
         groups: int = 1,
         noised: hc.denoising.DenoisingQueries | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """Return logits `[B, groups * QUERIES, classes]` and boxes `[B, groups * QUERIES, 4]`.
-
-        With queries for denoising, their logits and boxes follow.
-        """
-        fine = self.fine(images)
-        coarse = self.coarse(fine)
-        memory = coarse.flatten(2).transpose(1, 2) + self.place(_sines(_grid(*coarse.shape[2:])))
-        x, places, mask, made = self._begin(fine, self.places), self.places, None, 0
-        if hasattr(self, "group"):  # to the decoder each is an image, as none sees another
-            x = (x[:, None] + self.group.weight[:groups, None]).flatten(0, 1)
-            memory = memory.repeat_interleave(groups, 0)
-        if noised is not None:
-            made, (centres, sides) = noised.boxes.shape[1], noised.boxes.split(2, -1)
-            own = self._begin(fine, centres) + self.label(noised.labels) + self.extent(sides)
-            x, mask = torch.cat([own, x], 1), ~noised.attention_mask(QUERIES)
-            places = torch.cat([centres, places.expand(len(images), QUERIES, 2)], 1)[:, None]
-        for decoder in self.decoders:
-            x = decoder(x, memory, tgt_mask=mask)
-        x = self.head(x).unflatten(0, (len(images), groups))
-        # The centre of a box is near the place of its query.
-        centre = places + 0.3 * torch.tanh(self.shift(x))
-        size = self.size(x)
-        if noised is not None:  # and a side near that which came
-            others = sides.new_zeros(len(images), QUERIES, 2)
-            size = size + torch.cat([torch.logit(sides, 0.01), others], 1)[:, None]
-        boxes = torch.cat([centre, torch.sigmoid(size)], dim=-1).flatten(1, 2)
-        logits = self.classes(x).flatten(1, 2)
-        if noised is None:
-            return logits, boxes
-        return logits[:, made:], boxes[:, made:], logits[:, :made], boxes[:, :made]
-
-    def _begin(self, fine: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return how queries at places `[Q, 2]` or `[B, Q, 2]` begin: what is there, and where."""
-        at = (2 * places[..., None, :, :] - 1).expand(len(fine), 1, -1, 2)
-        seen = nn.functional.grid_sample(fine, at, align_corners=False)[:, :, 0]
-        return seen.transpose(1, 2) + self.place(_sines(places))
+        """Return what `detect` does."""
+        return detect(self, TORCH, images, groups, noised)
 
 
 def _halved(channels: int, width: int) -> nn.Module:
@@ -181,15 +151,122 @@ def _halved(channels: int, width: int) -> nn.Module:
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())
 
 
-def _grid(height: int, width: int) -> torch.Tensor:
+class Operations(NamedTuple):
+    """What two frameworks call differently.
+
+    Attributes:
+        xp: A namespace with what they call alike: `torch` or `jax.numpy`.
+        sigmoid: Of an array.
+        logit: Its inverse, of numbers that are first brought into `[eps, 1 - eps]`: `(x, eps)`.
+        sample: `(maps, places)`, bilinear samples `[B, Q, C]` of maps `[B, C, height, width]` at
+            places `[B, Q, 2]` or `[Q, 2]`, x and y relative to the image.
+    """
+
+    xp: Any
+    sigmoid: Callable[[Any], Any]
+    logit: Callable[[Any, float], Any]
+    sample: Callable[[Any, Any], Any]
+
+
+def detect(
+    layers: Any,
+    operations: Operations,
+    images: Any,
+    groups: int = 1,
+    noised: hc.denoising.DenoisingQueries | None = None,
+) -> tuple[Any, ...]:
+    """Return logits `[B, groups * QUERIES, classes]` and boxes `[B, groups * QUERIES, 4]`.
+
+    With queries for denoising, their logits and boxes follow.
+
+    Args:
+        layers: Those of `Detector`, as attributes.
+        operations: Of the framework.
+        images: `[B, 3, height, width]`.
+        groups: How many groups of queries look at them.
+        noised: Queries for denoising.
+    """
+    xp, count = operations.xp, len(images)
+    fine = layers.fine(images)
+    coarse = layers.coarse(fine)
+
+    def placed(places: Any) -> Any:
+        return layers.place(_sines(xp, places))
+
+    def begun(places: Any) -> Any:  # how queries begin: with what is there, and where
+        return operations.sample(fine, places) + placed(places)
+
+    cells = _grid(xp, *coarse.shape[2:], dtype=coarse.dtype)
+    memory = coarse.reshape(*coarse.shape[:2], -1).swapaxes(1, 2) + placed(cells)
+    x, places, mask, made = begun(layers.places), layers.places, None, 0
+    if hasattr(layers, "group"):  # to the decoder each is an image, as none sees another
+        x = (x[:, None] + layers.group.weight[:groups, None]).reshape(-1, QUERIES, WIDTH)
+        each = (count, groups, *memory.shape[1:])
+        memory = xp.broadcast_to(memory[:, None], each).reshape(-1, *memory.shape[1:])
+    if noised is not None:
+        made, centres, sides = noised.boxes.shape[1], noised.boxes[..., :2], noised.boxes[..., 2:]
+        own = begun(centres) + layers.label(noised.labels) + layers.extent(sides)
+        x, mask = xp.concat([own, x], axis=1), ~noised.attention_mask(QUERIES)
+        places = xp.broadcast_to(places, (count, QUERIES, 2))
+        places = xp.concat([centres, places], axis=1)[:, None]
+    for decoder in layers.decoders:
+        x = decoder(x, memory, tgt_mask=mask)
+    x = layers.head(x).reshape(count, groups, -1, 2 * WIDTH)
+    # The centre of a box is near the place of its query.
+    centre = places + 0.3 * xp.tanh(layers.shift(x))
+    size = layers.size(x)
+    if noised is not None:  # and a side near that which came
+        others = xp.zeros((count, QUERIES, 2), dtype=sides.dtype)
+        size = size + xp.concat([operations.logit(sides, 0.01), others], axis=1)[:, None]
+    boxes = xp.concat([centre, operations.sigmoid(size)], axis=-1).reshape(count, -1, 4)
+    logits = layers.classes(x)
+    logits = logits.reshape(count, -1, logits.shape[-1])
+    if noised is None:
+        return logits, boxes
+    return logits[:, made:], boxes[:, made:], logits[:, :made], boxes[:, :made]
+
+
+def _grid(xp: Any, height: int, width: int, dtype: Any) -> Any:
     """Return the middles `[height * width, 2]`, x and y, of the cells of an image."""
-    y, x = torch.meshgrid(
-        (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
+    y, x = xp.meshgrid(
+        (xp.arange(height, dtype=dtype) + 0.5) / height,
+        (xp.arange(width, dtype=dtype) + 0.5) / width,
+        indexing="ij",
     )
-    return torch.stack([x, y], dim=-1).reshape(height * width, 2)
+    return xp.stack([x, y], axis=-1).reshape(height * width, 2)
 
 
-def _sines(places: torch.Tensor) -> torch.Tensor:
+def _sines(xp: Any, places: Any) -> Any:
     """Return waves, slow to fast, for places `[..., 2]`: `[..., 4 * FREQUENCIES]`."""
-    angles = places[..., None] * math.pi * 1.5 ** torch.arange(FREQUENCIES)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+    angles = places[..., None] * math.pi * 1.5 ** xp.arange(FREQUENCIES, dtype=places.dtype)
+    waves = xp.concat([xp.sin(angles), xp.cos(angles)], axis=-1)
+    return waves.reshape(*places.shape[:-1], -1)
+
+
+def _sampled(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Sample as `Operations` has it."""
+    at = (2 * places[..., None, :, :] - 1).expand(len(maps), 1, -1, 2)
+    return nn.functional.grid_sample(maps, at, align_corners=False)[:, :, 0].transpose(1, 2)
+
+
+TORCH = Operations(torch, torch.sigmoid, torch.logit, _sampled)
+
+
+def total(
+    xp: Any,
+    criterion: Any,
+    outputs: Sequence[Any],
+    targets: hc.Targets,
+    recipe: Recipe,
+    noised: hc.denoising.DenoisingQueries | None,
+) -> Any:
+    """Return the loss of what the detector says, in the framework of the namespace `xp`."""
+    logits, boxes, *made = outputs
+    options: dict[str, Any] = {}
+    if recipe.by_position:  # object i, while there are some, is that of query i
+        at = xp.arange(QUERIES)
+        options["assignment"] = xp.where(at < targets.mask.sum(-1)[:, None], at, -1)
+    if noised is not None:
+        denoised = dict(zip(("logits", "boxes"), made, strict=True))
+        options["denoising"] = hc.denoising.Denoised(noised, denoised, noised.mask)
+    return criterion(logits, boxes, targets, **options).total

@@ -30,7 +30,8 @@ def matches(jobs: Sequence[Job], checkpoints: Path, path: Path) -> None:
         targets = hc.Targets(*(x if x is None else x[:IMAGES] for x in split.targets))
         recipe, classes = RECIPES[job.loss], read(job.folder)["train"].classes
         model = Detector(len(classes), recipe).eval()
-        restored(checkpoints / f"{job.name}.pt", job, {"model": model})
+        states, _ = restored(checkpoints / f"{job.name}.pt", job)
+        model.load_state_dict(states["model"])
         logits, boxes = model(prepared(images))
         if recipe.by_position:
             apart = 1 - torch.eye(targets.mask.shape[1], QUERIES)

@@ -7,15 +7,14 @@ import os
 import pickle
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from coco import Judge, Precision, Truth, softmax
-from detector import QUERIES, RECIPES, Detector, Recipe
-from torch import nn
+from detector import RECIPES
+from torch_trainer import Trainer
 
 import hungarian_core as hc
 import hungarian_data
@@ -171,20 +170,15 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
     recipe, classes = RECIPES[job.loss], len(read(job.folder)["train"].classes)
     splits = {x: load(job.folder, x, job.height, job.width) for x in SPLITS}
     judges = {name: _judge(splits[name], classes, job) for name in SPLITS[1:]}
-    training, criterion = splits["train"], recipe.make(classes, job.class_weight)
+    training = splits["train"]
     batch = min(job.batch, len(training.images))
     steps = len(training.images) // batch
 
-    torch.manual_seed(job.seed)
-    model = Detector(classes, recipe)
-    optimizer = torch.optim.AdamW(model.parameters(), job.learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, job.learning_rate, steps * job.epochs, pct_start=0.1
-    )
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    trainer = Trainer(job, classes, steps * job.epochs)
     done: dict[str, Any] = {"epoch": 0, "curve": [], "test": None, "times": [0.0, 0.0]}
     if resume and path.exists():
-        done = restored(path, job, parts)
+        states, done = restored(path, job)
+        trainer.restore(states)
     # Trials are compared by where they end.
     evaluations = EVALUATIONS if job.trial is None else 1
     for epoch in range(done["epoch"], job.epochs):
@@ -200,23 +194,15 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
                 noised = hc.denoising.contrastive_queries(
                     targets, classes, seed=int(random.integers(2**63)), groups=recipe.denoising
                 )
-            outputs = model(images, recipe.groups, noised)
-            before = time.perf_counter()
-            given = slopes(criterion, outputs, targets, recipe, noised)
-            loss_seconds = time.perf_counter() - before
-            optimizer.zero_grad()
-            torch.autograd.backward(outputs, given)
-            nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # as DETR is trained
-            optimizer.step()
-            schedule.step()
+            loss_seconds = trainer.step(images, targets, noised)
             done["times"][0] += time.perf_counter() - started
             done["times"][1] += loss_seconds
         done["epoch"] = epoch + 1
         if (epoch + 1) * evaluations // job.epochs > epoch * evaluations // job.epochs:
-            done["curve"].append((epoch + 1, tuple(judges["val"](model))))
+            done["curve"].append((epoch + 1, tuple(judges["val"](trainer.detect))))
         if epoch + 1 == job.epochs and job.trial is None:
-            done["test"] = tuple(judges["test"](model))
-        save(path, job, parts, done)
+            done["test"] = tuple(judges["test"](trainer.detect))
+        save(path, job, trainer.states(), done)
     curve = [(epoch, Precision(*precision)) for epoch, precision in done["curve"]]
     return Run(curve, done["test"] and Precision(*done["test"]), *done["times"])
 
@@ -236,41 +222,20 @@ def flipped(
     return prepared(images), hc.Targets(labels[at], boxes, mask[at], ignore=ignore[at])
 
 
-def slopes(
-    criterion: Any,
-    outputs: Sequence[torch.Tensor],
-    targets: hc.Targets,
-    recipe: Recipe,
-    noised: hc.denoising.DenoisingQueries | None,
-) -> tuple[torch.Tensor, ...]:
-    """Return the gradient of the loss in the detector's outputs, apart from the detector's own."""
-    outputs = [x.detach().requires_grad_() for x in outputs]
-    logits, boxes, *made = outputs
-    options: dict[str, Any] = {}
-    if recipe.by_position:  # object i, while there are some, is that of query i
-        at = torch.arange(QUERIES)
-        options["assignment"] = torch.where(at < targets.mask.sum(-1, keepdim=True), at, -1)
-    if noised is not None:
-        denoised = dict(zip(("logits", "boxes"), made, strict=True))
-        options["denoising"] = hc.denoising.Denoised(noised, denoised, noised.mask)
-    return torch.autograd.grad(criterion(logits, boxes, targets, **options).total, outputs)
-
-
 def _judge(split: Split, classes: int, job: Job) -> Judge:
     scores = torch.sigmoid if RECIPES[job.loss].sigmoid else softmax
     return Judge(prepared(split.images), split.truths, classes, scores=scores, size=split.size)
 
 
-def save(path: Path, job: Job, parts: dict[str, Any], done: dict[str, Any]) -> None:
+def save(path: Path, job: Job, states: dict[str, Any], done: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
-    states = {name: part.state_dict() for name, part in parts.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"job": tuple(job), "states": states, "done": done}, path.with_suffix(".new"))
     os.replace(path.with_suffix(".new"), path)
 
 
-def restored(path: Path, job: Job, parts: dict[str, Any]) -> dict[str, Any]:
-    """Read a checkpoint into the model and so on, and return how far it is."""
+def restored(path: Path, job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint, and return the states of a trainer and how far it is."""
     try:
         found = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -280,7 +245,4 @@ def restored(path: Path, job: Job, parts: dict[str, Any]) -> dict[str, Any]:
             f"{path} is of {Job(*found['job'])}, and what was asked for is {job}: give the same "
             "options as before, another --output, or leave out --resume to begin anew"
         )
-    for name, part in parts.items():
-        part.load_state_dict(found["states"][name])
-    done: dict[str, Any] = found["done"]
-    return done
+    return found["states"], found["done"]

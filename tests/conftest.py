@@ -12,9 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest import mock
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
@@ -85,6 +88,53 @@ def loaded(name: str, *, without: Sequence[str] = ()) -> Any:
         for each in [x for x in sys.modules if x.partition(".")[0] in roots and x not in before]:
             del sys.modules[each]
         sys.modules.update({x: y for x, y in before.items() if x.partition(".")[0] in roots})
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Return a folder of rectangles of two classes in the layout of PASCAL VOC."""
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    from PIL import Image
+
+    folder = tmp_path / "data"
+    random = np.random.default_rng(0)
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    for k in range(16):
+        pixels = random.integers(60, size=(48, 64, 3), dtype=np.uint8)
+        root = ElementTree.Element("annotation")
+        ElementTree.SubElement(root, "filename").text = f"{k:02}.png"
+        for label in random.integers(2, size=1 + k % 3):
+            x, y = random.integers(40), random.integers(30)
+            w, h = random.integers(8, 20, size=2)
+            pixels[y : y + h, x : x + w, label] = 220
+            element = ElementTree.SubElement(root, "object")
+            ElementTree.SubElement(element, "name").text = ("circle", "square")[label]
+            box = ElementTree.SubElement(element, "bndbox")
+            corners = {"xmin": x + 1, "ymin": y + 1, "xmax": min(x + w, 64), "ymax": min(y + h, 48)}
+            for side, value in corners.items():
+                ElementTree.SubElement(box, side).text = f"{value}"
+        ElementTree.ElementTree(root).write(folder / "Annotations" / f"{k:02}.xml")
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{k:02}.png")
+    for split, (first, end) in {"train": (0, 8), "val": (8, 12), "test": (12, 16)}.items():
+        names = "".join(f"{k:02}\n" for k in range(first, end))
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
+    return folder
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the files beside the examples be imported, as a script finds them."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    for need in ("PIL", "scipy", "matplotlib", "pycocotools"):
+        pytest.importorskip(need, reason=f"{need} is not installed")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    before, threads = set(sys.modules), torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for path in EXAMPLES.glob("*.py"):
+        if path.stem not in before:
+            sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture

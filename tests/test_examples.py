@@ -7,10 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -82,47 +81,16 @@ def test_directions(tmp_path: Path) -> None:
     assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
 
 
-def _photographs(folder: Path) -> Path:
-    """Write rectangles of two classes in the layout of PASCAL VOC; return their folder."""
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (folder / name).mkdir(parents=True)
-    for k in range(16):
-        pixels = random.integers(60, size=(48, 64, 3), dtype=np.uint8)
-        root = ElementTree.Element("annotation")
-        ElementTree.SubElement(root, "filename").text = f"{k:02}.png"
-        for label in random.integers(2, size=1 + k % 3):
-            x, y = random.integers(40), random.integers(30)
-            w, h = random.integers(8, 20, size=2)
-            pixels[y : y + h, x : x + w, label] = 220
-            element = ElementTree.SubElement(root, "object")
-            ElementTree.SubElement(element, "name").text = ("circle", "square")[label]
-            box = ElementTree.SubElement(element, "bndbox")
-            corners = {"xmin": x + 1, "ymin": y + 1, "xmax": min(x + w, 64), "ymax": min(y + h, 48)}
-            for side, value in corners.items():
-                ElementTree.SubElement(box, side).text = f"{value}"
-        ElementTree.ElementTree(root).write(folder / "Annotations" / f"{k:02}.xml")
-        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{k:02}.png")
-    for split, (first, end) in {"train": (0, 8), "val": (8, 12), "test": (12, 16)}.items():
-        names = "".join(f"{k:02}\n" for k in range(first, end))
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
-    return folder
-
-
 REAL = ("torch", "PIL", "scipy", "matplotlib", "pycocotools")
 
 
-def test_real_detection(tmp_path: Path) -> None:
-    pytest.importorskip("PIL", reason="Pillow is not installed")
-    data = _photographs(tmp_path / "data")
+def test_real_detection(tmp_path: Path, photographs: Path) -> None:
     losses = (
         "position", "detr", "focal", "varifocal", "ia_bce", "mal", "groups", "hybrid", "denoising",
         "aligned", "aligned_01",
     )  # fmt: skip
     found, table, pixels = _run(
-        "real_detection", tmp_path, *REAL, options=[str(data), "--losses", ",".join(losses)]
+        "real_detection", tmp_path, *REAL, options=[str(photographs), "--losses", ",".join(losses)]
     )
     assert found["settings"]["images"] == {"train": 8, "val": 4, "test": 4}
     assert tuple(found["runs"]) == losses
@@ -148,30 +116,14 @@ def test_real_detection(tmp_path: Path) -> None:
     assert (tmp_path / "real_detection_matches.png").stat().st_size > 10_000
 
 
-@pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the files beside the examples be imported, as a script finds them."""
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    for need in REAL:
-        pytest.importorskip(need, reason=f"{need} is not installed")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    before, threads = set(sys.modules), torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    for path in EXAMPLES.glob("*.py"):
-        if path.stem not in before:
-            sys.modules.pop(path.stem, None)
-
-
 @pytest.mark.usefixtures("beside")
 def test_real_detection_goes_on_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     training = importlib.import_module("training")
-    data = _photographs(tmp_path / "data")
-    job = training.Job(str(data), 48, 64, 4, 3, "detr", 1e-3, 1.0, None, 0)
+    job = training.Job(str(photographs), 48, 64, 4, 3, "detr", 1e-3, 1.0, None, 0)
     whole = training.train(job, tmp_path / "whole", resume=False)
 
     save = training.save
@@ -205,10 +157,10 @@ def test_real_detection_goes_on_to_the_same_bits(
 
 @pytest.mark.usefixtures("beside")
 def test_real_detection_says_in_a_line_what_it_cannot_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = importlib.import_module("real_detection")
-    data = str(_photographs(tmp_path / "data"))
+    data = str(photographs)
     (tmp_path / "file").write_text("")
     for options, told in (
         (["--search-epochs", "0"], "search_epochs is 0; expected 1 or more"),
@@ -240,24 +192,23 @@ def test_real_detection_says_in_a_line_what_it_cannot_do(
 
 
 @pytest.mark.usefixtures("beside")
-def test_real_detection_cuts_a_folder_without_splits(tmp_path: Path) -> None:
+def test_real_detection_cuts_a_folder_without_splits(photographs: Path) -> None:
     training = importlib.import_module("training")
-    data = _photographs(tmp_path / "data")
-    given = training.read(str(data))
-    for path in (data / "ImageSets" / "Main").iterdir():
+    given = training.read(str(photographs))
+    for path in (photographs / "ImageSets" / "Main").iterdir():
         path.unlink()
     training.read.cache_clear()
-    found = training.read(str(data))
+    found = training.read(str(photographs))
     for splits, counts in ((given, (8, 4, 4)), (found, (9, 3, 4))):
         assert tuple(len(split.examples) for split in splits.values()) == counts
         assert len({x.path for split in splits.values() for x in split.examples}) == 16
 
 
 @pytest.mark.usefixtures("beside")
-def test_a_flip_moves_boxes_with_their_pixels(tmp_path: Path) -> None:
+def test_a_flip_moves_boxes_with_their_pixels(photographs: Path) -> None:
     training = importlib.import_module("training")
     torch = importlib.import_module("torch")
-    split = training.load(str(_photographs(tmp_path / "data")), "train", 48, 64)
+    split = training.load(str(photographs), "train", 48, 64)
     at = torch.arange(8).repeat(4)  # 32 draws of two flips
     images, targets = training.flipped(split, at, np.random.default_rng(0))
     kinds = set()
@@ -278,15 +229,16 @@ def test_a_flip_moves_boxes_with_their_pixels(tmp_path: Path) -> None:
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
-def test_real_detection_by_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_detection_by_ray(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The session `hnet` runs it, which has Ray."""
     pytest.importorskip("ray.tune", reason="Ray Tune is not installed", exc_type=ImportError)
     training, cluster, script = (
         importlib.import_module(x) for x in ("training", "cluster", "real_detection")
     )
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))  # Ray tells workers where a script lies
-    data = _photographs(tmp_path / "data")
-    job = training.Job(str(data), 48, 64, 4, 2, "detr", 1e-3, 1.0, None, 0)
+    job = training.Job(str(photographs), 48, 64, 4, 2, "detr", 1e-3, 1.0, None, 0)
     jobs = [job, job._replace(loss="aligned_01", seed=1)]
     bench = script.Bench(tmp_path / "there", 2, 2, resume=True, address=cluster.LOCAL)
     for one, run in zip(jobs, bench(jobs), strict=True):
