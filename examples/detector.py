@@ -1,6 +1,7 @@
 """A small detector of real images, and the set losses that it may be trained with.
 
-Both are written for any framework that has the operations of `Operations`.
+Both are written for PyTorch and JAX: `jax_trainer.py` gives `detect` the layers of `Detector` as
+functions of JAX arrays.
 """
 
 from __future__ import annotations

@@ -1,26 +1,28 @@
 """Compare set losses on real images: train one detector with each, after an equal search.
 
-    python examples/real_detection.py FOLDER --output FOLDER
+    python examples/real_detection.py FOLDER --output FOLDER [--framework jax]
 
 The images and boxes are in the layout of PASCAL VOC or COCO, with splits of the names train, val
 and test; if there are none, three parts of the images in a seeded order take their places. For
 each loss the same few points, of learning rate and weight of classes, are tried with shorter
 training, and the one with the highest AP on the validation split is kept. With it, the detector
 is trained from several seeds, and judged on the test split once, in the end. The detector, the
-images and their order are the same for every loss.
+images and their order are the same for every loss, and for PyTorch and JAX.
 
 The output gets `real_detection_search.md`, the precision at each point, once all are tried, and
 in the end `real_detection.md`, the table, `real_detection.json`, every figure,
 `real_detection.png`, the curves, and `real_detection_matches.png`, images of the test split with
 their matchings; and `checkpoints/`, from which `--resume` goes on. It needs the extras `torch`,
-`scipy` and `plot`, Pillow and pycocotools. It runs on the CPU, which is enough for hundreds of
-images; with `--ray` and the extra `tune` by Ray Tune, there or on a cluster.
+`scipy` and `plot`, Pillow and pycocotools; `--framework jax` needs the extra `jax` and optax too,
+as PyTorch defines the detector and draws its initial values. It runs on the CPU, which is enough
+for hundreds of images; with `--ray` and the extra `tune` by Ray Tune, there or on a cluster.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import json
 import math
 import time
@@ -34,7 +36,7 @@ from detector import QUERIES, RECIPES
 from intervals import differences, mean, table
 from pictures import matches
 from runs import machine, several
-from training import TRIAL_SEED, CheckpointError, Job, JobError, Run, read, train
+from training import FRAMEWORKS, TRIAL_SEED, CheckpointError, Job, JobError, Run, read, train
 
 import hungarian_data
 
@@ -124,13 +126,14 @@ def tabulated(found: dict[str, list[Run]], best: dict[str, Point]) -> tuple[str,
     rows, figures = [], {}
     for name, runs in found.items():
         columns = [mean(column) for column in zip(*tests[name], strict=True)]
-        share = sum(run.loss_seconds for run in runs) / sum(run.seconds for run in runs)
+        parts = [run.loss_seconds for run in runs]  # None in JAX, where a step is one program
+        share = None if None in parts else sum(parts) / sum(run.seconds for run in runs)
         over = f"{ahead[name].mean:+.3f}" if name in ahead else ""
         if over and ahead[name].half is not None:
             over += f" ± {ahead[name].half:.3f}"
         rows.append(
             [RECIPES[name].title, *columns, over, f"{best[name].learning_rate:.1e}",
-             f"{best[name].class_weight:.1f}", f"{share:.0%}"]
+             f"{best[name].class_weight:.1f}", "-" if share is None else f"{share:.0%}"]
         )  # fmt: skip
         precision = zip(("ap", "ap50", "ap75"), (x._asdict() for x in columns), strict=True)
         figures[name] = {
@@ -160,6 +163,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="images and boxes, as of PASCAL VOC or COCO")
     parser.add_argument("--output", type=Path, default=Path(), help="a folder (the current one)")
     parser.add_argument("--losses", default=",".join(RECIPES), help="(%(default)s)")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="torch", help="(%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="their number (%(default)s)")
     parser.add_argument("--trials", type=int, default=4, help="per loss (%(default)s)")
     parser.add_argument(
@@ -189,6 +193,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--losses has one twice: {', '.join(given.losses)}")
     if given.output.exists() and not given.output.is_dir():
         parser.error(f"--output is {given.output}, which is no folder")
+    needed = ("jax", "optax") if given.framework == "jax" else ()
+    if missing := [name for name in needed if not importlib.util.find_spec(name)]:
+        parser.error(f"--framework jax needs {' and '.join(missing)}: pip install jax optax")
     if given.ray:
         try:
             import cluster  # noqa: F401  # Ray is needed for nothing else
@@ -230,7 +237,8 @@ def experiment(given: argparse.Namespace) -> None:
     images = {name: len(split.examples) for name, split in read(folder).items()}
     classes = read(folder)["train"].classes
     print(f"{given.folder}: {images} images, classes {', '.join(classes)}")
-    common = {"folder": folder, "height": given.height, "width": given.width, "batch": given.batch}
+    common = {"folder": folder, "height": given.height, "width": given.width, "batch": given.batch,
+              "framework": given.framework}  # fmt: skip
     total = len(given.losses) * (given.trials + given.seeds)
     checkpoints = given.output / "checkpoints"
     bench = Bench(checkpoints, given.workers, total, resume=given.resume, address=given.ray)
@@ -252,10 +260,11 @@ def experiment(given: argparse.Namespace) -> None:
                 "epochs": given.epochs, "search_epochs": given.search_epochs,
                 "rates": given.rates, "weights": given.weights, "seeds": given.seeds,
                 "queries": QUERIES, "images": images, "classes": classes,
-                "workers": given.workers}  # fmt: skip
+                "workers": given.workers, "framework": given.framework}  # fmt: skip
+    frameworks = ("torch", "jax", "optax") if given.framework == "jax" else ("torch",)
     everything = {
         "settings": settings,
-        "machine": machine("numpy", "torch", "hungarian-core", "pycocotools", "pillow"),
+        "machine": machine("numpy", "hungarian-core", "pycocotools", "pillow", *frameworks),
         "search": {"points": [x._asdict() for x in tried], "validation_ap": search},
         "losses": figures,
         "runs": {name: [_record(run) for run in runs] for name, runs in found.items()},

@@ -43,7 +43,7 @@ class Trainer:
         images: torch.Tensor,
         targets: hc.Targets,
         noised: hc.denoising.DenoisingQueries | None,
-    ) -> float:
+    ) -> float | None:
         """Learn from a batch, and return the seconds that the loss took, with its gradient."""
         outputs = self.model(images, self.recipe.groups, noised)
         before = time.perf_counter()

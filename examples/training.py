@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import pickle
 import time
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from coco import Judge, Precision, Truth, softmax
 from detector import RECIPES
-from torch_trainer import Trainer
 
 import hungarian_core as hc
 import hungarian_data
@@ -23,6 +23,7 @@ SPLITS = ("train", "val", "test")
 SHARES = (0.6, 0.8)  # where the list of a folder is cut that has no such splits
 EVALUATIONS = 5  # in the course of training
 TRIAL_SEED = 1000  # no seed that is reported
+FRAMEWORKS = {"torch": "torch_trainer", "jax": "jax_trainer"}  # the files that train in them
 
 
 class Job(NamedTuple):
@@ -39,6 +40,7 @@ class Job(NamedTuple):
         class_weight: The factor of the published weight of classes.
         trial: The number of the point that is tried, or None for a run that is reported.
         seed: Of the initial weights, the order of the images and their flips.
+        framework: A key of `FRAMEWORKS`.
     """
 
     folder: str
@@ -51,6 +53,7 @@ class Job(NamedTuple):
     class_weight: float
     trial: int | None
     seed: int
+    framework: str = "torch"
 
     @property
     def name(self) -> str:
@@ -73,14 +76,15 @@ class Run(NamedTuple):
     Attributes:
         curve: Epochs, and the precision on the validation split after them.
         test: The precision on the test split in the end; None for trials, which never see it.
-        seconds: What all steps of training took.
-        loss_seconds: The part of the loss, with its gradient in logits and boxes.
+        seconds: What all steps of training took; in JAX the first of them compiles.
+        loss_seconds: The part of the loss, with its gradient in logits and boxes; None where a
+            step is one program, as in JAX.
     """
 
     curve: list[tuple[int, Precision]]
     test: Precision | None
     seconds: float
-    loss_seconds: float
+    loss_seconds: float | None
 
 
 class Split(NamedTuple):
@@ -174,7 +178,10 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
     batch = min(job.batch, len(training.images))
     steps = len(training.images) // batch
 
-    trainer = Trainer(job, classes, steps * job.epochs)
+    # Imported here: each needs a framework that the other does not.
+    trainer = importlib.import_module(FRAMEWORKS[job.framework]).Trainer(
+        job, classes, steps * job.epochs
+    )
     done: dict[str, Any] = {"epoch": 0, "curve": [], "test": None, "times": [0.0, 0.0]}
     if resume and path.exists():
         states, done = restored(path, job)
@@ -195,8 +202,11 @@ def train(job: Job, checkpoints: Path, *, resume: bool) -> Run:
                     targets, classes, seed=int(random.integers(2**63)), groups=recipe.denoising
                 )
             loss_seconds = trainer.step(images, targets, noised)
-            done["times"][0] += time.perf_counter() - started
-            done["times"][1] += loss_seconds
+            seconds, of_loss = done["times"]
+            done["times"] = [
+                seconds + time.perf_counter() - started,
+                None if loss_seconds is None else of_loss + loss_seconds,
+            ]
         done["epoch"] = epoch + 1
         if (epoch + 1) * evaluations // job.epochs > epoch * evaluations // job.epochs:
             done["curve"].append((epoch + 1, tuple(judges["val"](trainer.detect))))
