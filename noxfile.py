@@ -252,16 +252,26 @@ def emulated(session: nox.Session) -> str:
     return str(library)
 
 
+SUITE_OF_KERNELS = (
+    "assign",
+    "loss",
+    "permutation",
+    "detection",
+    "detection_degenerate",
+    "class_losses",
+)
+
+
 @nox.session
 def cuda(session: nox.Session) -> None:
-    """The kernel for CUDA devices on a CPU: its PTX, tests, planted mistakes, the suite."""
+    """The kernels for CUDA devices on a CPU: their PTX, tests, planted mistakes, the suite."""
     assembler, compiler = "nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvrtc-cu11"
     others = ("pytest-xdist", "flatbuffers")  # in which programs of JAX are saved
     project(session, "torch,jax,test", assembler, compiler, *others)
     session.run("python", "tests/cuda/ptx.py", "--check")
     library = emulated(session)
     check(session, "tests/cuda", "tests/gpu", HUNGARIAN_LIBCUDA=library)
-    checks = [f"hungarian_core.testing.test_{name}" for name in ("assign", "loss", "permutation")]
+    checks = [f"hungarian_core.testing.test_{name}" for name in SUITE_OF_KERNELS]
     check(
         session, "--pyargs", *checks, "--driver", "tests/cuda/drivers.py:emulated",
         "-k", "not core and not native and not scipy", HUNGARIAN_LIBCUDA=library,

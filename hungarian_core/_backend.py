@@ -8,7 +8,7 @@ hooks, and never refine one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -197,6 +197,21 @@ class Backend:
         `solver` is the user's choice. ``"auto"`` leaves it to the backend, whose own way
         then comes before every other; a solver by name is to be honoured.
         `hungarian_core.solve` does the work when this declines.
+        """
+        return None
+
+    def passes(
+        self, solver: str, arrays: Sequence[Array]
+    ) -> Callable[..., tuple[Array, ...]] | None:
+        """Return what makes passes over arrays of a detection loss where they lie, or None.
+
+        It is called with the name of a function of `hungarian_native`, ``"matching_costs"``,
+        ``"class_losses"`` or ``"box_losses"``, with the arrays and the options of that and with
+        `like` as for `host_call`, and returns what that does. No gradient goes through.
+
+        Args:
+            solver: The user's choice, as for `solve`.
+            arrays: All that the passes depend on.
         """
         return None
 

@@ -1,8 +1,9 @@
 """The solver on CUDA devices: batches of assignment problems solved where the costs lie.
 
-`hungarian_core` finds it by its entry point, and the adapters call it for arrays in the memory of a
-device. A call launches one kernel and returns: it waits for nothing and reads nothing, so it may be
-captured, and what becomes of a problem is told by its status alone.
+And the passes of detection losses. `hungarian_core` finds it by its entry point, and the adapters
+call it for arrays in the memory of a device. A call launches one kernel and returns: it waits for
+nothing and reads nothing, so it may be captured, and what becomes of a problem is told by its
+status alone.
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hungarian_core import Solution, host_solver
+from hungarian_core import Solution
+from hungarian_cuda._launcher import ABI, KINDS, check, function, message, symbol
+from hungarian_cuda._passes import PASSES, Placed
 
-ABI = 1  # HUNGARIAN_CUDA_ABI of src/hungarian_cuda.h
 NAN = ("raise", "worst", "forbid")  # in the order of the interface's numbers
 LEAST_CAPABILITY = (7, 0)  # what the PTX is made for
-KINDS = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-
-_BAD_ARGUMENT = -1  # HUNGARIAN_BAD_ARGUMENT of hungarian.h
 _pack = struct.Struct("24q").pack  # hungarian_cuda_batch of src/hungarian_cuda.h, field by field
 
 
@@ -90,10 +89,7 @@ def launch(
         shape, strides, dtype, (cost, row_mask, col_mask, unmatched_cost),
         unmatched_cost_strides, maximize, nan, results, workspace,
     )  # fmt: skip
-    error = _solve(packed, stream)
-    if error:
-        message = _message().decode()
-        raise ValueError(message) if error == _BAD_ARGUMENT else RuntimeError(message)
+    check(_solve(packed, stream))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -147,43 +143,26 @@ def _examined(ordinal: int) -> tuple[str, tuple[int, int]]:
     name = ctypes.create_string_buffer(256)
     found = _device(ordinal, name, len(name))
     if found < 0:
-        raise RuntimeError(_message().decode())
+        raise RuntimeError(message().decode())
     return name.value.decode(), divmod(found, 10)
 
 
-def symbol(name: str) -> Any:
-    """Return a function of the launcher, which lies in the library of the native solver.
-
-    Raises:
-        ImportError: That does not load, or was built without the launcher.
-    """
-    found = getattr(host_solver("native"), "symbol", lambda _: None)(name)
-    if found is None:
-        raise ImportError("The native library was built without the kernel for CUDA devices")
-    return found
-
-
-def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    function: Any = symbol(name)
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-_open = _function("hungarian_cuda_open", ctypes.c_int64)
-_solve = _function("hungarian_cuda_solve", ctypes.c_int64, ctypes.c_char_p, ctypes.c_void_p)
-_workspace = _function("hungarian_cuda_workspace", ctypes.c_int64, ctypes.c_char_p)
-_message = _function("hungarian_cuda_message", ctypes.c_char_p)
-_devices = _function("hungarian_cuda_devices", ctypes.c_int64)
-_device = _function(
+_open = function("hungarian_cuda_open", ctypes.c_int64)
+_solve = function("hungarian_cuda_solve", ctypes.c_int64, ctypes.c_char_p, ctypes.c_void_p)
+_workspace = function("hungarian_cuda_workspace", ctypes.c_int64, ctypes.c_char_p)
+_devices = function("hungarian_cuda_devices", ctypes.c_int64)
+_device = function(
     "hungarian_cuda_device", ctypes.c_int64, ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64
 )
 if _open():
-    raise ImportError(_message().decode())
+    raise ImportError(message().decode())
 
 # What `hungarian_core` and the adapters may ask this solver for.
 solve.describe = describe  # type: ignore[attr-defined]  # functions take attributes
 solve.launch = launch  # type: ignore[attr-defined]  # as above
 solve.workspace = workspace  # type: ignore[attr-defined]  # as above
+solve.passes = PASSES  # type: ignore[attr-defined]  # as above
+solve.placed = Placed  # type: ignore[attr-defined]  # as above
 solve.serves = serves  # type: ignore[attr-defined]  # as above
 solve.symbol = symbol  # type: ignore[attr-defined]  # as above
 

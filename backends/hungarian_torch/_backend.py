@@ -1,7 +1,7 @@
 """The PyTorch backend."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -69,8 +69,7 @@ class TorchBackend(Backend):
         # Any field may be what a transform maps over. (A slice of the tuple stops Dynamo 2.6.)
         cost, rows, cols, unmatched_cost, *_ = problem
         compiling, symbol = torch.compiler.is_compiling(), _inputs.is_symbol_of_transform
-        if not compiling and _gradient.transposing.get():
-            _gradient.refuse_transposed()
+        _gradient.refuse_transposed()
         if (
             compiling
             or symbol(cost)
@@ -84,6 +83,9 @@ class TorchBackend(Backend):
         if cost.is_cpu:
             return solve_in_place(problem, solver)
         return _device.launch(problem) if _device.serves(cost, solver) else None
+
+    def passes(self, solver: str, arrays: Sequence[Tensor]) -> Callable[..., Any] | None:
+        return _device.passes(solver, arrays)
 
     def sample_masks(self, masks: Tensor, points: Tensor, *, mode: str) -> Tensor | None:
         return _sampling.sample(masks, points, mode, self)

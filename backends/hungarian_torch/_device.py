@@ -1,19 +1,25 @@
-"""Solving on a CUDA device, where the costs lie, on the current stream, without a wait."""
+"""Solving, and the passes of losses, on a CUDA device, on the current stream, without a wait."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from hungarian_core import Problem, Solution, host_solver
+from hungarian_torch._inputs import is_symbol
 from hungarian_torch._operator import Six, forms, mapped
 
-_DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+_DTYPES = {
+    torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64"),
+    torch.int64: np.dtype("int64"), torch.bool: np.dtype("bool"),
+}  # fmt: skip
 
 
 def serves(cost: Tensor, solver: str) -> bool:
@@ -60,6 +66,30 @@ def launch(problem: Problem) -> Solution:
         maximize, nan, [x.data_ptr() for x in found], workspace.data_ptr(), _stream(cost.device),
     )  # fmt: skip
     return Solution(*found)
+
+
+def passes(solver: str, arrays: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]] | None:
+    """Return what calls a pass on such tensors, as `Backend.passes` does."""
+    if not serves(arrays[0], solver):
+        return None
+    for x in arrays:
+        # Compilers fuse what these do, and what lies at the address of a subclass is not known.
+        if is_symbol(x) or type(x) not in (Tensor, Parameter):
+            return None
+    return _pass
+
+
+def _pass(name: str, *arrays: Tensor, like: Any, **options: Any) -> tuple[Tensor, ...]:
+    """Launch a pass over tensors, of which results have the shapes and dtypes of `like`."""
+    device: Any = host_solver("cuda")
+    given = [(x.resolve_neg() if x.is_neg() else x).contiguous() for x in arrays]
+    found = [given[0].new_empty(shape, dtype=dtype) for shape, dtype in like]
+    here, there = (
+        [device.placed(x.data_ptr(), tuple(x.shape), _DTYPES[x.dtype]) for x in some]
+        for some in (given, found)
+    )
+    device.passes[name](here, there, _stream(given[0].device), **options)
+    return tuple(found)
 
 
 def _stream(device: torch.device) -> int:

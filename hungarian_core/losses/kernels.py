@@ -4,7 +4,8 @@ And the losses of the matched pairs, which the native library has of boxes.
 
 `choose_kernels` decides who makes them. `Tiled` computes with the framework's operations, tile by
 tile, and thereby says what the results are. `Native` gives classes and boxes to the library of the
-native solver, where these are in host memory and values can be read. Both keep what the matching
+native solver, where these are in host memory and values can be read, or on a device by a backend's
+`passes`. Both keep what the matching
 found out about the queries for their losses.
 """
 
@@ -212,8 +213,9 @@ class Native:
         problems, geometry = self.framework.problems, self.native.geometry
         if place == self.native.boxes and geometry is not None:
             pairs = matches.compared(geometry.prediction, geometry.truth)
-            if all(problems.backend.readable(x) for x in pairs):
-                return box_losses(self.native, *pairs, problems)
+            found = box_losses(self.native, *pairs, problems)
+            if found is not None:
+                return found
         return self.framework.pair_losses(place, matches)
 
 

@@ -1,17 +1,18 @@
-"""The same on the host, by the native library: the costs of classes and boxes, and their losses.
+"""The same natively: the costs of classes and boxes, and their losses.
 
-Eagerly in host memory each is one function of the library, which reads every problem once and
-writes nothing down in between. They compute what `Classes` and `Boxes` do in the operations of the
-framework; the suite holds the two equal on all input.
+Eagerly in host memory each is one function of the native library, which reads every problem once
+and writes nothing down in between; on a device a backend may have the like. They compute what
+`Classes` and `Boxes` do in the operations of the framework; the suite holds the two equal on all
+input.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hungarian_core._backend import Array
+from hungarian_core._backend import Array, Backend
 from hungarian_core._solvers.host import host_solver
 from hungarian_core.terms.logit_losses import QueryTargets
 from hungarian_core.terms.problems import MatchingProblems
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from hungarian_core.terms.classes import ClassInputs
 
 
+# Calls a pass: by name, with its arrays, `like` as for `Backend.host_call`, and its options.
+Passes = Callable[..., tuple[Array, ...]]
+
+
 class NativeSummary(NamedTuple):
     """What the library found out about the logits of all queries."""
 
-    host: Any  # the module `hungarian_native`
+    passes: Passes
     max_logit: Array  # [N, Q]
     log_normaliser: Array  # [N, Q]
     claims_object: Array  # [N, Q] bool
@@ -34,7 +39,8 @@ class NativeSummary(NamedTuple):
 class NativeTerms(NamedTuple):
     """The terms that the library takes, by their places among the terms, and their inputs."""
 
-    host: Any
+    passes: Passes
+    solver: str  # the user's choice
     classes: int
     boxes: int | None
     options: dict[str, Any]
@@ -53,7 +59,7 @@ def native_terms(
 
     It takes one term of classes, and one of boxes if there is one.
     """
-    if solver not in ("auto", "native"):
+    if solver in ("core", "scipy"):
         return None
     named = [(place, *term.native()) for place, term in enumerate(terms)]
     known = [(place, kind, options) for place, kind, options in named if options is not None]
@@ -68,20 +74,36 @@ def native_terms(
     arrays = [labels.logits, labels.labels, labels.unlabelled, problems.mask, extra_cost]
     if geometry is not None:
         arrays += [geometry.prediction, geometry.truth]
-    backend = problems.backend
-    if not all(backend.readable(x) for x in arrays if x is not None):
+    passes = passes_over(arrays, solver, problems.backend)
+    if passes is None:
+        return None
+    return NativeTerms(passes, solver, places["classes"], boxes, options, labels, geometry)
+
+
+def passes_over(arrays: Sequence[Array | None], solver: str, backend: Backend) -> Passes | None:
+    """Return what makes passes over arrays, None if that is for the framework's operations."""
+    given = [x for x in arrays if x is not None]
+    own = backend.passes(solver, given)
+    if own is not None:
+        return own
+    if solver not in ("auto", "native") or not all(backend.readable(x) for x in given):
         return None
     host = host_solver(solver)
     if not hasattr(host, "matching_costs"):
         return None
-    return NativeTerms(host, places["classes"], boxes, options, labels, geometry)
+
+    def called(name: str, *arrays: Array, like: Any, **options: Any) -> tuple[Array, ...]:
+        function = functools.partial(getattr(host, name), **options)
+        return backend.host_call(function, *arrays, like=like)
+
+    return called
 
 
 def matching_costs(
     native: NativeTerms, problems: MatchingProblems, only_finite: bool
 ) -> tuple[Array, NativeSummary]:
     """Return what matching costs by classes and boxes, `[N, M, Q]`, and what that tells."""
-    backend, xp, (_, _, _, options, given, geometry) = problems.backend, problems.xp, native
+    backend, xp, (*_, options, given, geometry) = problems.backend, problems.xp, native
     logits, labels = backend.stop_gradient(given.logits), given.labels
     if given.unlabelled is not None:
         labels = xp.where(given.unlabelled, -1, labels)
@@ -90,15 +112,17 @@ def matching_costs(
         arrays += [backend.stop_gradient(geometry.prediction), geometry.truth]
     size, queries, _ = backend.shape(logits)
     each, dtype = (size, queries), logits.dtype
-    cost, *known = backend.host_call(
-        functools.partial(native.host.matching_costs, only_finite=only_finite, **options),
+    cost, *known = native.passes(
+        "matching_costs",
         *arrays,
         like=(
             ((size, backend.shape(labels)[1], queries), dtype),
             (each, dtype), (each, dtype), (each, xp.bool),
         ),
+        only_finite=only_finite,
+        **options,
     )  # fmt: skip
-    return cost, NativeSummary(native.host, *known)
+    return cost, NativeSummary(native.passes, *known)
 
 
 def class_losses(
@@ -127,25 +151,33 @@ def class_losses(
     if targets.quality is not None:
         arrays.append(targets.quality)
     size, queries, classes = backend.shape(logits)
-    value, slope = backend.host_call(
-        functools.partial(summary.host.class_losses, loss=loss, alpha=alpha),
+    value, slope = summary.passes(
+        "class_losses",
         *arrays,
         like=(((size, queries), logits.dtype), ((size, queries, classes), logits.dtype)),
+        loss=loss,
+        alpha=alpha,
     )
     return value, slope
 
 
 def box_losses(
     native: NativeTerms, prediction: Array, truth: Array, problems: MatchingProblems
-) -> dict[str, Array]:
-    """Return the losses `[N, P]` of pairs of boxes `[N, P, 4]`, by name."""
+) -> dict[str, Array] | None:
+    """Return the losses `[N, P]` of pairs of boxes `[N, P, 4]` by name, None if it cannot."""
     backend, xp = problems.backend, problems.xp
+    # A transform may map over the matching alone.
+    passes = passes_over((prediction, truth), native.solver, backend)
+    if passes is None:
+        return None
     shape, dtype = backend.shape(prediction), prediction.dtype
-    value, slope = backend.host_call(
-        functools.partial(native.host.box_losses, safe=native.options["safe"]),
-        backend.stop_gradient(prediction), truth,
+    value, slope = passes(
+        "box_losses",
+        backend.stop_gradient(prediction),
+        truth,
         like=(((2, *shape[:-1]), dtype), ((2, *shape), dtype)),
-    )  # fmt: skip
+        safe=native.options["safe"],
+    )
 
     def forward(x: Array) -> tuple[Array, tuple[Array, ...]]:
         return value, (slope,)

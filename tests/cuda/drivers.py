@@ -1,7 +1,7 @@
-"""The solver for CUDA devices where there is none, as a way of running PyTorch.
+"""The kernels for CUDA devices where there is none, as a way of running PyTorch.
 
 The driver of tests/cuda/driver.cpp stands in for that of the system: HUNGARIAN_LIBCUDA names it. So
-all that is the library's own takes part: the operator, the launcher, and each line of the kernel.
+all that is the library's own takes part: the operator, the launcher, and each line of the kernels.
 """
 
 from __future__ import annotations

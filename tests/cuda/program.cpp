@@ -1,5 +1,5 @@
-// Some problems solved by the kernel in a program of its own, for sanitizers: each solution is
-// proved by its duals. `driver.cpp` is the rest of the program.
+// Some problems solved by the kernel in a program of its own, for sanitizers, and passes over some
+// detections: each solution is proved by its duals, and each pass by a sum that is known. `driver.cpp` is the rest of the program.
 #include "driver.cpp"
 
 #include <math.h>
@@ -68,6 +68,49 @@ bool solve_and_prove(const char *kernel, int n, int m, bool masks, bool prices, 
   return true;
 }
 
+// Of equal logits each class has its share, and a box costs nothing beside itself but its GIoU.
+template <class T>
+bool pass_over(const char *costs, const char *classes, const char *boxes, int queries) {
+  const int problems = 2, objects = 3, count = 5;
+  const int64_t dtype = sizeof(T) == 8 ? HUNGARIAN_FLOAT64 : HUNGARIAN_FLOAT32;
+  std::vector<T> logits(problems * queries * count, T(2)), box(problems * queries * 4, T(0.5));
+  std::vector<T> truth(problems * objects * 4, T(0.5)), cost(problems * objects * queries);
+  std::vector<T> most(problems * queries), normaliser(most), value(most), slope(logits.size());
+  std::vector<T> apart(2 * problems * queries), slopes(2 * box.size());
+  std::vector<int64_t> labels(problems * objects, 1), says(problems * queries, 4);
+  std::vector<uint8_t> mask(labels.size(), 1), claims(most.size());
+  hungarian_matching_costs p = {
+      HUNGARIAN_CUDA_ABI, dtype, problems, queries, objects, count, 1, HUNGARIAN_COST_SOFTMAX, 1, 1, 0,
+      1.0, 5.0, 2.0, 0.25, logits.data(), box.data(), labels.data(), truth.data(), mask.data(),
+      cost.data(), most.data(), normaliser.data(), claims.data()};
+  hungarian_class_losses q = {
+      HUNGARIAN_CUDA_ABI, dtype, problems, queries, count, HUNGARIAN_LOSS_SOFTMAX, 0, 0.25,
+      logits.data(), says.data(), nullptr, normaliser.data(), value.data(), slope.data()};
+  hungarian_box_losses r = {
+      HUNGARIAN_CUDA_ABI, dtype, problems, queries, 1, 0, box.data(), box.data(),
+      apart.data(), apart.data() + problems * queries, slopes.data(), slopes.data() + box.size()};
+  const auto launch = [](const char *kernel, int64_t blocks, void *passed) {
+    void *function = nullptr, *parameters[] = {passed};
+    cuModuleGetFunction(&function, nullptr, kernel);
+    return cuLaunchKernel(function, unsigned(blocks), 1, 1, 32 * hungarian::WARPS, 1, 1, 0, nullptr,
+                          parameters, nullptr) == 0;
+  };
+  if (!launch(costs, hungarian::blocks_of(p), &p) || !launch(classes, hungarian::blocks_of(q), &q) ||
+      !launch(boxes, hungarian::blocks_of(r), &r)) {
+    return false;
+  }
+  for (const T x : cost) {
+    if (!(fabs(x + 2.2) < 1e-5)) return false;
+  }
+  for (const T x : value) {
+    if (!(fabs(x - log(5.0)) < 1e-5)) return false;
+  }
+  for (const T x : apart) {
+    if (!(fabs(x) < 1e-5)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
@@ -92,6 +135,13 @@ int main() {
           return 1;
         }
       }
+    }
+  }
+  for (const int queries : {1, 40}) {
+    if (!pass_over<float>("hungarian_costs_f32", "hungarian_classes_f32", "hungarian_boxes_f32", queries) ||
+        !pass_over<double>("hungarian_costs_f64", "hungarian_classes_f64", "hungarian_boxes_f64", queries)) {
+      fprintf(stderr, "the passes over %d queries are wrong\n", queries);
+      return 1;
     }
   }
   printf("%u batches proved\n", seed);

@@ -29,6 +29,7 @@ INTEGERS = (
     "typedef unsigned int uint32_t; typedef long long int64_t; "
     "typedef unsigned long long uint64_t;"
 )
+FLOATS = "#define INFINITY (__int_as_float(0x7f800000))\n"  # what math.h has that is no function
 
 
 def nvrtc() -> ctypes.CDLL:
@@ -46,9 +47,10 @@ def compiled() -> str:
     """
     library = nvrtc()
     headers = {p.name: p.read_text(encoding="utf-8") for p in CUDA.glob("*.cuh")}
-    for path in (CUDA / "plan.h", CUDA / "hungarian_cuda.h", NATIVE / "hungarian.h"):
+    shared = (NATIVE / "hungarian.h", NATIVE / "formulas.h")
+    for path in (CUDA / "plan.h", CUDA / "hungarian_cuda.h", *shared):
         headers[path.name] = path.read_text(encoding="utf-8")
-    headers["stdint.h"] = INTEGERS
+    headers |= {"stdint.h": INTEGERS, "math.h": FLOATS, "string.h": ""}
     names = (ctypes.c_char_p * len(headers))(*(name.encode() for name in headers))
     texts = (ctypes.c_char_p * len(headers))(*(text.encode() for text in headers.values()))
     program = ctypes.c_void_p()

@@ -1,4 +1,4 @@
-"""Mistakes planted in the kernel: the tests see each of them, and a sanitizer a missing barrier."""
+"""Mistakes planted in the kernels: tests see each of them, and a sanitizer a missing barrier."""
 
 from __future__ import annotations
 
@@ -38,12 +38,29 @@ MUTANTS = {
     ),
     "large costs are not scaled": ("problem.cuh", "peak >= LARGE)", "peak >= INF)"),
 }  # fmt: skip
+LOOKED = "look(p, before + k, k, lane, tile);\n"
+OF_PASSES = {
+    "costs do not wait for logits": ("detection.cuh", f"{LOOKED}  __syncthreads();", LOOKED),
+    "a sum misses lanes": ("detection.cuh", "int step = 16; step; step >>= 1) x +=",
+                           "int step = 8; step; step >>= 1) x +="),
+    "NaN is not greatest": ("detection.cuh", "y > x || y != y ? y : x", "y > x ? y : x"),
+    "no object is an object": ("detection.cuh", "c < p.classes - p.softmax", "c < p.classes"),
+    "a tile is of another problem": ("detection.cuh", "blockIdx.x % tiles * TILE",
+                                     "blockIdx.x % tiles"),
+    "a label keeps its slope of others": ("detection.cuh", "if (c == label) continue;", ""),
+    "coarse probabilities stay": ("detection.cuh", "> 16) {", "> 1600) {"),
+    "infinite costs stay": (
+        "detection.cuh", "p.only_finite && !(cost < T(INF))", "p.only_finite < 0",
+    ),
+    "a mask is not read": ("detection.cuh", "if (p.mask[object]) {", "{"),
+    "threads of a block have one pair": ("detection.cuh", "* THREADS + threadIdx.x", "* THREADS"),
+}  # fmt: skip
 
 
-def passes(library: Path) -> bool:
+def passes(library: Path, file: str = "test_kernel.py") -> bool:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*command, str(Path(__file__).with_name("test_kernel.py"))],
+        [*command, str(Path(__file__).with_name(file))],
         env={**os.environ, "HUNGARIAN_LIBCUDA": str(library)},
         capture_output=True,
         timeout=300,
@@ -56,6 +73,13 @@ def passes(library: Path) -> bool:
 def test_a_planted_mistake_is_seen(name: str, tmp_path: Path) -> None:
     file, old, new = MUTANTS[name]
     assert not passes(build(tmp_path / "driver.so", changes={file: (old, new)}))
+
+
+@pytest.mark.parametrize("name", OF_PASSES)
+def test_a_mistake_planted_in_a_pass_is_seen(name: str, tmp_path: Path) -> None:
+    file, old, new = OF_PASSES[name]
+    library = build(tmp_path / "driver.so", changes={file: (old, new)})
+    assert not passes(library, "test_detection.py")
 
 
 SANITIZED: dict[str, Any] = {
@@ -79,6 +103,8 @@ def test_sanitizers_find_nothing(kind: str, tmp_path: Path) -> None:
     assert done.stdout.endswith("batches proved\n")
 
 
-def test_a_sanitizer_sees_a_missing_barrier(tmp_path: Path) -> None:
-    program = build(tmp_path / "program", SANITIZED["threads"], {"problem.cuh": BARRIER})
+@pytest.mark.parametrize("file", ["problem.cuh", "detection.cuh"])
+def test_a_sanitizer_sees_a_missing_barrier(file: str, tmp_path: Path) -> None:
+    change = BARRIER if file == "problem.cuh" else OF_PASSES["costs do not wait for logits"][1:]
+    program = build(tmp_path / "program", SANITIZED["threads"], {file: change})
     assert "data race" in run(program).stderr

@@ -1,5 +1,5 @@
-/* The assignment problem for a batch of cost matrices in the memory of a CUDA device: the C
- * interface.
+/* The assignment problem for a batch of cost matrices in the memory of a CUDA device, and the passes
+ * of detection losses there: the C interface.
  *
  * As hungarian.h has it: one struct in, one call, every field eight bytes wide. A call launches on a
  * stream and returns; it does not wait for the device and reads nothing of what lies there.
@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the struct, the meaning of a field or the set of functions changes. */
-#define HUNGARIAN_CUDA_ABI 1
+#define HUNGARIAN_CUDA_ABI 2
 
 /* An error besides those of hungarian.h: the driver refuses; hungarian_cuda_message says what. */
 #define HUNGARIAN_CUDA_DRIVER (-4)
@@ -56,6 +56,12 @@ HUNGARIAN_API int64_t hungarian_cuda_workspace(const hungarian_cuda_batch *probl
 
 /* Launch on a stream, NULL for the default one; 0, or an error. */
 HUNGARIAN_API int64_t hungarian_cuda_solve(const hungarian_cuda_batch *problems, void *stream);
+
+/* Launch what hungarian.h has under the same names, on arrays of a device: `abi` is
+ * HUNGARIAN_CUDA_ABI there, and `threads` means nothing. 0, or an error. */
+HUNGARIAN_API int64_t hungarian_cuda_matching_cost(const hungarian_matching_costs *costs, void *stream);
+HUNGARIAN_API int64_t hungarian_cuda_class_loss(const hungarian_class_losses *losses, void *stream);
+HUNGARIAN_API int64_t hungarian_cuda_box_loss(const hungarian_box_losses *losses, void *stream);
 
 /* Say what the last error of this thread was. */
 HUNGARIAN_API const char *hungarian_cuda_message(void);

@@ -1,4 +1,5 @@
 // The kernels by name, as plan.h calls for them.
+#include "detection.cuh"
 #include "kernel.cuh"
 
 extern __shared__ __align__(16) char shared_room[];
@@ -15,6 +16,19 @@ extern __shared__ __align__(16) char shared_room[];
     const int64_t bytes = hungarian::room_of(batch.n, batch.m);                                \
     char *room = static_cast<char *>(batch.workspace) + blockIdx.x * bytes;                    \
     hungarian::device::solve<type, true>(batch, room, board);                                  \
+  }                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256)                                            \
+      hungarian_costs_##suffix(const __grid_constant__ hungarian_matching_costs passed) {      \
+    __shared__ hungarian::device::Tile<type> tile;                                             \
+    hungarian::device::matching_costs<type>(passed, tile);                                     \
+  }                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256)                                            \
+      hungarian_classes_##suffix(const __grid_constant__ hungarian_class_losses passed) {      \
+    hungarian::device::class_losses<type>(passed);                                             \
+  }                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256)                                            \
+      hungarian_boxes_##suffix(const __grid_constant__ hungarian_box_losses passed) {          \
+    hungarian::device::box_losses<type>(passed);                                               \
   }
 
 HUNGARIAN_KERNELS(float, f32)

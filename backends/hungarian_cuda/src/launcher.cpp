@@ -115,6 +115,33 @@ int64_t load(const Driver &driver, CUcontext context, const char *name, CUfuncti
   return 0;
 }
 
+// Launches a kernel in the context that an address on a device belongs to.
+int64_t launch(const char *kernel, const void *address, unsigned blocks, unsigned threads, unsigned shared,
+               void *problem, void *stream) {
+  if (const int64_t error = hungarian_cuda_open()) return error;
+  const Driver &driver = *find_driver(nullptr);
+  CUcontext context = nullptr;
+  CUfunction function = nullptr;
+  if (const int64_t error = context_of(driver, address, context)) return error;
+  const Current current(driver, context);
+  if (const int64_t error = load(driver, context, kernel, function)) return error;
+  void *parameters[] = {problem};
+  const CUresult e = driver.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, shared,
+                                           static_cast<CUstream>(stream), parameters, nullptr);
+  return e ? refused(driver, "launching the kernel", e) : 0;
+}
+
+// Launches a pass over detections, of which one result is sure to have an entry.
+template <class Passed>
+int64_t pass(const Passed *given, const char *single, const char *wide, void *Passed::*result, void *stream) {
+  const int64_t blocks = given ? blocks_of(*given) : -1;
+  if (blocks < 0) return failed(HUNGARIAN_BAD_ARGUMENT, "an argument is out of range");
+  if (blocks == 0) return 0;
+  Passed p = *given;
+  const char *kernel = p.dtype == HUNGARIAN_FLOAT64 ? wide : single;
+  return launch(kernel, p.*result, unsigned(blocks), 32 * WARPS, 0, &p, stream);
+}
+
 }  // namespace
 }  // namespace hungarian
 
@@ -158,21 +185,21 @@ int64_t hungarian_cuda_solve(const hungarian_cuda_batch *problems, void *stream)
   }
   hungarian_cuda_batch p = *problems;
   if (p.batch == 0) return 0;
-  if (const int64_t error = hungarian_cuda_open()) return error;
-  const Driver &driver = *find_driver(nullptr);
-
-  CUcontext context = nullptr;
-  CUfunction function = nullptr;
-  // Of all arrays this one is sure to have an entry.
-  if (const int64_t error = context_of(driver, p.status, context)) return error;
-  const Current current(driver, context);
   const Plan chosen = plan(p);
-  if (const int64_t error = load(driver, context, chosen.kernel, function)) return error;
-  void *parameters[] = {&p};
-  const CUresult e =
-      driver.cuLaunchKernel(function, unsigned(p.batch), 1, 1, chosen.threads, 1, 1, chosen.shared,
-                            static_cast<CUstream>(stream), parameters, nullptr);
-  return e ? refused(driver, "launching the kernel", e) : 0;
+  // Of all arrays the status is sure to have an entry.
+  return launch(chosen.kernel, p.status, unsigned(p.batch), chosen.threads, chosen.shared, &p, stream);
+}
+
+int64_t hungarian_cuda_matching_cost(const hungarian_matching_costs *costs, void *stream) {
+  return pass(costs, "hungarian_costs_f32", "hungarian_costs_f64", &hungarian_matching_costs::max_logit, stream);
+}
+
+int64_t hungarian_cuda_class_loss(const hungarian_class_losses *losses, void *stream) {
+  return pass(losses, "hungarian_classes_f32", "hungarian_classes_f64", &hungarian_class_losses::value, stream);
+}
+
+int64_t hungarian_cuda_box_loss(const hungarian_box_losses *losses, void *stream) {
+  return pass(losses, "hungarian_boxes_f32", "hungarian_boxes_f64", &hungarian_box_losses::distance, stream);
 }
 
 const char *hungarian_cuda_message(void) { return message.c_str(); }

@@ -7,6 +7,7 @@
 namespace hungarian {
 
 constexpr int WARPS = 8;  // of a block, which solves one problem
+constexpr int TILE = 32;  // queries of a block of matching costs, one for each lane
 constexpr int64_t MOST_SHARED = 40 * 1024;  // of the 48 KiB that every device has, less the rest
 constexpr int64_t MOST_PLACES = 0x7fffffff - 64;  // places are 32-bit
 constexpr int64_t MOST_PROBLEMS = 0x7fffffff;     // blocks of a grid
@@ -39,6 +40,28 @@ inline Plan plan(const hungarian_cuda_batch &p) {
   const char *kernel = small ? (wide ? "hungarian_small_f64" : "hungarian_small_f32")
                              : (wide ? "hungarian_large_f64" : "hungarian_large_f32");
   return {kernel, 32 * WARPS, small ? unsigned(room) : 0, small ? 0 : room};
+}
+
+inline int64_t tiles_of(int64_t queries) { return (queries + TILE - 1) / TILE; }
+
+// Whether a call passes over so many queries or pairs, each with so many others.
+template <class Passed>
+bool sound(const Passed &p, int64_t each, int64_t others) {
+  const bool known = p.abi == HUNGARIAN_CUDA_ABI && p.dtype >= 0 && p.dtype <= HUNGARIAN_FLOAT64;
+  return known && p.problems >= 0 && each >= 0 && others >= 0 && (!each || p.problems <= MOST_PLACES / each);
+}
+
+// How many blocks a pass over detections takes; -1 if there is no such call.
+inline int64_t blocks_of(const hungarian_matching_costs &p) {
+  return sound(p, p.queries, p.objects) ? p.problems * tiles_of(p.queries) : -1;
+}
+
+inline int64_t blocks_of(const hungarian_class_losses &p) {
+  return sound(p, p.queries, p.classes) ? (p.problems * p.queries + WARPS - 1) / WARPS : -1;
+}
+
+inline int64_t blocks_of(const hungarian_box_losses &p) {
+  return sound(p, p.pairs, 0) ? (p.problems * p.pairs + 32 * WARPS - 1) / (32 * WARPS) : -1;
 }
 
 }  // namespace hungarian

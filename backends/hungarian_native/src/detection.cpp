@@ -19,8 +19,6 @@
 
 namespace {
 
-constexpr double TINY = 1e-18;  // what is too small to divide by
-
 // The queries of a problem: what they say of classes, and their boxes as one array per number.
 template <class T>
 class MatchingCost {
@@ -85,26 +83,16 @@ class MatchingCost {
     for (int64_t q = 0; q < Q_; ++q) x[q] = logits_[q * C_ + label];
     switch (p_.class_cost) {
       case HUNGARIAN_COST_SOFTMAX:
-        // Not exp(x - log_normaliser): great logits have log_normalisers too coarse for a probability.
-        for (int64_t q = 0; q < Q_; ++q) cost[q] = -weight * exp_of_negative(x[q] - max_logit[q]) * share[q];
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = softmax_cost(weight, x[q], max_logit[q], share[q]);
         break;
       case HUNGARIAN_COST_NLL:
         for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * (log_normaliser[q] - x[q]);
         break;
       case HUNGARIAN_COST_FOCAL:
-        for (int64_t q = 0; q < Q_; ++q) {
-          const Sigmoid<T> s(x[q]);
-          const T of_label = alpha * s.q * s.q * s.wrong;
-          cost[q] = weight * (of_label - (1 - alpha) * s.p * s.p * s.softplus);
-        }
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = focal_cost(weight, alpha, x[q]);
         break;
       case HUNGARIAN_COST_FOCAL_PUBLISHED:
-        // Where p is 1 to rounding 1 - p is 0, as published: what then ties decides about a matching.
-        for (int64_t q = 0; q < Q_; ++q) {
-          const T p = Sigmoid<T>(x[q]).p, not_p = 1 - p, tiny = T(1e-8);
-          const T of_label = alpha * not_p * not_p * -log_of(p + tiny);
-          cost[q] = weight * (of_label - (1 - alpha) * p * p * -log_of(not_p + tiny));
-        }
+        for (int64_t q = 0; q < Q_; ++q) cost[q] = published_focal_cost(weight, alpha, x[q]);
         break;
       default:  // HUNGARIAN_COST_BINARY_NLL
         for (int64_t q = 0; q < Q_; ++q) cost[q] = weight * Sigmoid<T>(x[q]).wrong;
@@ -118,9 +106,8 @@ class MatchingCost {
     }
   }
 
-  // As distances_and_overlaps of hungarian_core/costs/boxes.py.
   void of_box(const T *truth, T *__restrict cost) const {
-    const T bbox = T(p_.bbox_weight), giou = T(p_.giou_weight), tiny = T(TINY);
+    const T bbox = T(p_.bbox_weight), giou = T(p_.giou_weight);
     const bool safe = p_.safe;
     const T x = truth[0], y = truth[1], w = truth[2], h = truth[3];
     const T width = safe ? positive(w) : w, height = safe ? positive(h) : h;
@@ -128,20 +115,7 @@ class MatchingCost {
     const T *__restrict px = boxes_, *__restrict py = px + queries, *__restrict pw = py + queries,
                        *__restrict ph = pw + queries;
     for (int64_t q = 0; q < queries; ++q) {
-      const T dx = absolute(px[q] - x), dy = absolute(py[q] - y);
-      const T distance = dx + dy + absolute(pw[q] - w) + absolute(ph[q] - h);
-      const T its_width = safe ? positive(pw[q]) : pw[q];
-      const T its_height = safe ? positive(ph[q]) : ph[q];
-      const T wider = T(0.5) * absolute(its_width - width);
-      const T higher = T(0.5) * absolute(its_height - height);
-      const T across = T(0.5) * (its_width + width), down = T(0.5) * (its_height + height);
-      const T reach_x = dx > wider ? dx : wider, reach_y = dy > higher ? dy : higher;
-      const T inner = positive(across - reach_x) * positive(down - reach_y);
-      const T hull = (across + reach_x) * (down + reach_y);
-      const T joint = its_width * its_height + width * height - inner;
-      const T overlap = inner / joint, empty = (hull - joint) / hull;
-      const T measure = (safe && joint <= tiny ? T(0) : overlap) - (safe && hull <= tiny ? T(0) : empty);
-      cost[q] += bbox * distance - giou * measure;
+      cost[q] += box_cost(bbox, giou, safe, x, y, w, h, width, height, px[q], py[q], pw[q], ph[q]);
     }
   }
 };
@@ -163,11 +137,9 @@ inline T of_others(const T *__restrict x, int64_t classes, T *__restrict slope) 
   T lanes[LANES] = {};
   const auto of_block = [&](const T *__restrict from, T *__restrict to) {
     for (int64_t k = 0; k < LANES; ++k) {
-      const Sigmoid<T> s(from[k]);
-      const T focus = s.p * s.p, loss = focus * s.softplus;
-      lanes[k] += loss;
-      // Where q is 0 the loss may be infinite, and what is left of their product is nothing.
-      to[k] = focus * s.p + (constant ? T(0) : 2 * (s.q > 0 ? loss : T(0)) * s.q);
+      T by_logit;
+      lanes[k] += other_loss<constant>(from[k], by_logit);
+      to[k] = by_logit;
     }
   };
   const int64_t left = classes % LANES, whole = classes - left;
@@ -181,27 +153,6 @@ inline T of_others(const T *__restrict x, int64_t classes, T *__restrict slope) 
   T sum = 0;
   for (int64_t k = 0; k < LANES; ++k) sum += lanes[k];
   return sum;
-}
-
-// The loss of a query for the class that it is to say, and its slope.
-template <class T>
-inline T of_label(const hungarian_class_losses &p, T x, T overlap, T &slope) {
-  const Sigmoid<T> s(x);
-  const T alpha = T(p.alpha);
-  if (p.loss == HUNGARIAN_LOSS_FOCAL) {
-    const T focus = alpha / (1 - alpha) * s.q * s.q;
-    slope = -focus * (2 * times(s.p, s.wrong) + s.q);
-    return times(focus, s.wrong);
-  }
-  if (p.loss == HUNGARIAN_LOSS_VARIFOCAL) {
-    const T weight = overlap / alpha;
-    slope = weight * (s.p - overlap);
-    return times(weight, times(overlap, s.wrong) + times(1 - overlap, s.softplus));
-  }
-  const double mixed = pow(double(s.p), p.alpha) * pow(double(overlap), 1 - p.alpha);
-  const T target = T(mixed < 0.01 ? 0.01 : mixed);
-  slope = s.p - target;
-  return times(target, s.wrong) + times(1 - target, s.softplus);
 }
 
 template <class T>
@@ -238,82 +189,10 @@ int losses_of_problem(const void *arguments, int64_t problem, void **memory) {
   return 0;
 }
 
-// An axis of two boxes, and the way back along the operations of boxes/axis_aligned.py in
-// hungarian_core: what slopes by the side, the inner and the outer extent make by the centre and the
-// side of the first box. The selections are those of the forward pass, so that what is infinite or NaN spreads as it does there.
-template <class T>
-struct Axis {
-  T low, high, side, true_side, reach, inner, outer, unit;
-  bool inverted, clipped, lower, higher, at_low, at_high;
-
-  Axis(T centre, T extent, T true_centre, T true_extent, bool safe) {
-    const T scale = safe ? T(0.125) : T(1);
-    centre *= scale, extent *= scale, true_centre *= scale, true_extent *= scale;
-    low = centre - extent * T(0.5), high = centre + extent * T(0.5);
-    T true_low = true_centre - true_extent * T(0.5), true_high = true_centre + true_extent * T(0.5);
-    inverted = safe && high < low;
-    if (inverted) low = high = (low + high) * T(0.5);
-    if (safe && true_high < true_low) true_low = true_high = (true_low + true_high) * T(0.5);
-    lower = low < true_low, at_low = !lower && !(low > true_low);
-    higher = high > true_high, at_high = !higher && !(high < true_high);
-    const T low_middle = low * T(0.5) + true_low * T(0.5), high_middle = high * T(0.5) + true_high * T(0.5);
-    const T lowest = at_low ? low_middle : lower ? low : true_low;
-    const T highest = at_high ? high_middle : higher ? high : true_high;
-    reach = (at_high ? high_middle : higher ? true_high : high) - (at_low ? low_middle : lower ? true_low : low);
-    const T hull = highest - lowest;
-    unit = safe ? (hull <= T(TINY) ? T(1) : hull) : T(1);
-    side = (high - low) / unit, true_side = (true_high - true_low) / unit;
-    inner = positive(reach) / unit;
-    outer = (safe ? hull : positive(hull)) / unit;
-    clipped = !safe && hull < 0;
-  }
-
-  void back(T by_side, T by_inner, T by_outer, T scale, T &by_centre, T &by_extent) const {
-    by_side /= unit, by_inner /= unit, by_outer /= unit;
-    if (reach < 0) by_inner = 0;
-    if (clipped) by_outer = 0;
-    // The lower end of the hull and of what both have in common, and the upper ends.
-    const T half = T(0.5);
-    T by_low = at_low ? half * -by_outer + half * -by_inner : lower ? -by_outer : -by_inner;
-    T by_high = at_high ? half * by_outer + half * by_inner : higher ? by_outer : by_inner;
-    by_low -= by_side, by_high += by_side;
-    if (inverted) by_low = by_high = half * (by_low + by_high);
-    by_centre = (by_low + by_high) * scale;
-    by_extent = (by_high - by_low) * half * scale;
-  }
-};
-
 template <class T>
 int boxes_of_problem(const void *arguments, int64_t problem, void **) {
   const hungarian_box_losses &p = *static_cast<const hungarian_box_losses *>(arguments);
-  const bool safe = p.safe;
-  for (int64_t at = problem * p.pairs; at < (problem + 1) * p.pairs; ++at) {
-    const T *box = static_cast<const T *>(p.boxes) + at * 4, *truth = static_cast<const T *>(p.true_boxes) + at * 4;
-    T *distance_slope = static_cast<T *>(p.distance_slope) + at * 4;
-    T *slope = static_cast<T *>(p.apart_slope) + at * 4;
-    T distance = 0;
-    for (int64_t k = 0; k < 4; ++k) {
-      const T difference = box[k] - truth[k];
-      distance += absolute(difference);
-      distance_slope[k] = difference > 0 ? T(1) : difference < 0 ? T(-1) : T(0);
-    }
-    static_cast<T *>(p.distance)[at] = distance;
-
-    const Axis<T> x(box[0], box[2], truth[0], truth[2], safe), y(box[1], box[3], truth[1], truth[3], safe);
-    const T inner = x.inner * y.inner, hull = x.outer * y.outer;
-    const T joint = x.side * y.side + x.true_side * y.true_side - inner;
-    const bool flat = safe && joint <= T(TINY), empty = safe && hull <= T(TINY);
-    const T overlap = flat ? T(0) : inner / joint, gap = empty ? T(0) : (hull - joint) / hull;
-    static_cast<T *>(p.apart)[at] = 1 - (overlap - gap);
-
-    // Of 1 - overlap + gap, by the areas and then by what they are products of.
-    T by_inner = flat ? T(0) : -1 / joint, by_joint = flat ? T(0) : overlap / joint, by_hull = 0;
-    if (!empty) by_joint -= 1 / hull, by_hull = 1 / hull - gap / hull;
-    by_inner -= by_joint;
-    const T scale = safe ? T(0.125) : T(1);
-    x.back(by_joint * y.side, by_inner * y.inner, by_hull * y.outer, scale, slope[0], slope[2]);
-    y.back(by_joint * x.side, by_inner * x.inner, by_hull * x.outer, scale, slope[1], slope[3]);
-  }
+  for (int64_t at = problem * p.pairs; at < (problem + 1) * p.pairs; ++at) losses_of_pair<T>(p, at);
   return 0;
 }
 
