@@ -253,13 +253,9 @@ def emulated(session: nox.Session) -> str:
 
 
 SUITE_OF_KERNELS = (
-    "assign",
-    "loss",
-    "permutation",
-    "detection",
-    "detection_degenerate",
+    "assign", "backend", "loss", "permutation", "detection", "detection_degenerate",
     "class_losses",
-)
+)  # fmt: skip
 
 
 @nox.session

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hungarian_core import Backend
+from hungarian_core import Backend, boxes
 from hungarian_core.masks.points import sample_by_gathering
 from hungarian_core.testing import checks
 from hungarian_core.testing.driver import Driver
@@ -243,6 +243,28 @@ def test_all_reduce_of_one_worker(driver: Driver) -> None:
     backend, x = _backend(driver), driver.from_numpy(X)
     found = driver.trace(lambda x: backend.all_reduce(x))(x)
     np.testing.assert_array_equal(driver.to_numpy(found), X)
+
+
+@pytest.mark.parametrize("form", ["safe", "published"])
+def test_passes(driver: Driver, form: boxes.Form) -> None:
+    """Unless declined, in the framework, the losses of boxes and slopes of the core's measures."""
+    backend = _backend(driver)
+    rng = np.random.default_rng(6)
+    given = [rng.uniform(0.1, 0.9, (2, 3, 4)) for _ in range(2)]
+    arrays = [driver.from_numpy(x, "float32") for x in given]
+    passes = backend.passes("auto", arrays)
+    if passes is None:
+        return
+    dtype = arrays[0].dtype
+    like = (((2, 2, 3), dtype), ((2, 2, 3, 4), dtype))
+    value, slope = passes("box_losses", *arrays, like=like, safe=form == "safe")
+    ours, truth = (x.astype(np.float32) for x in given)
+    apart = 1 - boxes.giou(ours, truth, format="cxcywh", form=form)
+    wanted = [np.abs(ours - truth).sum(axis=-1), apart]
+    np.testing.assert_allclose(driver.to_numpy(value), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(driver.to_numpy(slope)[0], np.sign(ours - truth))
+    assert [driver.dtype(x) for x in (value, slope)] == ["float32"] * 2
+    assert driver.device(slope) == driver.device(arrays[0])
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
