@@ -30,6 +30,7 @@ from scipy.optimize import linear_sum_assignment
 from timing import arguments, machine, save
 
 import hungarian_core as hc
+from hungarian_torch._backend import TorchBackend
 
 HERE = Path(__file__).parent
 EMULATED = "HUNGARIAN_LIBCUDA" in os.environ
@@ -142,14 +143,23 @@ def measure_batch(family: Any, shape: tuple[int, ...], least: float | None, repe
     return row
 
 
+class WithoutPasses(TorchBackend):
+    """Leaves logits and boxes to PyTorch's operations, and only the matching to the kernel."""
+
+    def passes(self, solver: str, arrays: Any) -> None:
+        """Decline."""
+
+
 def loss_contenders(scene: Scene) -> dict[str, Callable[[], Any]]:
     """Return the losses of a batch on the device, forward and backward."""
     batch = scene.batch()
     logits, boxes = (torch.tensor(x, device=DEVICE).requires_grad_() for x in batch[:2])
     padded = tuple(torch.tensor(x, device=DEVICE) for x in batch.truth)
     listed = [{k: x.to(DEVICE) for k, x in image.items()} for image in detection.listed(batch)]
-    criterion = hc.DetrLoss.preset(
-        detection.PRESETS[scene.loss], num_classes=scene.classes, solver="cuda"
+    preset = detection.PRESETS[scene.loss]
+    criterion, without = (
+        hc.DetrLoss.preset(preset, num_classes=scene.classes, solver="cuda", backend=backend)
+        for backend in (None, WithoutPasses())
     )
 
     def step(loss: Callable[..., Any], truth: Any) -> Callable[[], Any]:
@@ -163,6 +173,7 @@ def loss_contenders(scene: Scene) -> dict[str, Callable[[], Any]]:
         return criterion(x, y, truth).total
 
     found = {"ours, eager": step(ours, padded)}
+    found["its operations"] = step(lambda x, y, truth: without(x, y, truth).total, padded)
     if not EMULATED:
         found["ours, compiled"] = step(torch.compile(ours, fullgraph=True), padded)
         found["ours, captured"] = found["ours, eager"]  # replaced once its answer is known

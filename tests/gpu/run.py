@@ -59,7 +59,11 @@ def steps(report: Path) -> list[Step]:
             *(Step(f"suite, {way}", [*suite(way, "loss"), "--collect-only"], 60) for way in ways),
         ]
     small = "import torch, hungarian_core as hc; cost = torch.rand(2, 9, 14, device='cuda'); "
-    small += "print(hc.assign(cost, solver='cuda').col4row)"
+    small += "print(hc.assign(cost, solver='cuda').col4row); "
+    small += "x = torch.rand(2, 40, 7, device='cuda', requires_grad=True); "
+    small += "truth = torch.zeros(2, 3).long().cuda(), torch.rand(2, 3, 4).cuda(), None; "
+    small += "loss = hc.DetrLoss(6, solver='cuda')(x, x[..., :4].sigmoid(), truth); "
+    small += "loss.total.backward(); print(x.grad.sum())"
 
     def sanitizer(tool: str) -> list[str]:
         program = [sys.executable, "-c", small]

@@ -99,6 +99,50 @@ def test_the_numbers_of_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
 
 
+ODD = (np.nan, np.inf, -np.inf, 80.0, -80.0, 0.25, 0.25, -0.3)
+
+
+def _odd(random: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    x = random.normal(size=shape).astype(dtype)
+    at = random.random(shape) < 0.02
+    x[at] = random.choice(ODD, at.sum())
+    return x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_passes_as_the_native_ones(softmax: bool, dtype: Any) -> None:
+    """On what else than an ordinary number the kernels are given."""
+    random, native = np.random.default_rng(0), hc.host_solver("native")
+    logits, mask = _odd(random, (5, 70, 91), dtype), random.random((5, 11)) < 0.8
+    boxes, truth = _odd(random, (5, 70, 4), dtype), _odd(random, (5, 11, 4), dtype)
+    labels, says = random.integers(-1, 91, (5, 11)), random.integers(0, 91, (5, 70))
+    form = "softmax" if softmax else "focal"
+    options = {
+        "softmax": softmax, "class_cost_form": form, "class_cost": 2.0, "alpha": 0.25,
+        "bbox_cost": 5.0, "giou_cost": 2.0, "only_finite": True,
+    }  # fmt: skip
+    normaliser = native.matching_costs(logits, labels, mask, **options)[2]  # type: ignore[union-attr]  # there is one
+    calls = (
+        ("matching_costs", (logits, labels, mask, boxes, truth), options),
+        ("class_losses", (logits, says, normaliser), {"loss": int(not softmax), "alpha": 0.25}),
+        ("box_losses", (boxes, boxes[:, ::-1].copy()), {"safe": True}),
+    )
+    for name, arrays, given in calls:
+        with np.errstate(all="ignore"):
+            expected = [torch.from_numpy(x) for x in getattr(native, name)(*arrays, **given)]
+        tensors = [torch.from_numpy(x).to(DEVICE) for x in arrays]
+        passes = hc.get_backend("torch").passes("cuda", tensors)
+        assert passes is not None
+        found = passes(name, *tensors, like=[(x.shape, x.dtype) for x in expected], **given)
+        single = dtype == np.float32
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(
+                ours.cpu(), theirs, rtol=1e-5 if single else 1e-12,
+                atol=1e-4 if single else 1e-11, equal_nan=True,
+            )  # fmt: skip
+
+
 @on_a_device
 @pytest.mark.parametrize("name", LOSSES)
 def test_nothing_waits(name: str) -> None:
