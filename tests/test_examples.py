@@ -59,10 +59,10 @@ def test_differentiable_matching(tmp_path: Path) -> None:
     assert set(METHODS) <= set(found["runs"])
     for runs in found["runs"].values():
         assert len(runs) == 1
-        assert len(runs[0]["accuracy"]) == 11
-        assert all(0 <= share <= 1 for share in runs[0]["accuracy"])
+        assert len(runs[0]["agreement"]) == 11
+        assert all(0 <= share <= 1 for share in runs[0]["agreement"])
         assert runs[0]["milliseconds"] > 0
-    assert len(table.splitlines()) == 2 + len(found["runs"])
+    assert len(table.splitlines()) == 3 + len(found["runs"])
     assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
 
 
