@@ -59,11 +59,25 @@ def test_differentiable_matching(tmp_path: Path) -> None:
     assert set(METHODS) <= set(found["runs"])
     for runs in found["runs"].values():
         assert len(runs) == 1
-        assert len(runs[0]["agreement"]) == 11
-        assert all(0 <= share <= 1 for share in runs[0]["agreement"])
-        assert runs[0]["milliseconds"] > 0
+        for shares in runs[0].values():
+            assert len(shares) == 11
+            assert all(0 <= share <= 1 for share in shares)
+    assert found["milliseconds"].keys() == found["runs"].keys()
+    assert min(found["milliseconds"].values()) > 0
     assert len(table.splitlines()) == 3 + len(found["runs"])
     assert all(np.min(part) < 0.5 for part in np.array_split(pixels, 4, axis=1))
+
+
+@pytest.mark.usefixtures("beside", "one_thread")
+def test_a_matching_is_needed_where_rows_compete() -> None:
+    example = importlib.import_module("differentiable_matching")
+    possible = example.best(1)
+    behind = {
+        loss: possible - example.train(loss, seed=1, steps=60).agreement[-1]
+        for loss in (example.perceptron, example.rows_alone, example.rows_and_columns)
+    }
+    assert behind.pop(example.perceptron) < 0.05
+    assert min(behind.values()) > 0.07
 
 
 def test_directions(tmp_path: Path) -> None:
