@@ -5,8 +5,7 @@ And the losses of the matched pairs, which the native library has of boxes.
 `choose_kernels` decides who makes them. `Tiled` computes with the framework's operations, tile by
 tile, and thereby says what the results are. `Native` gives classes and boxes to the library of the
 native solver, where these are in host memory and values can be read, or on a device by a backend's
-`passes`. Both keep what the matching
-found out about the queries for their losses.
+`passes`. Both keep what the matching found out about the queries for their losses.
 """
 
 from __future__ import annotations
